@@ -1,0 +1,75 @@
+"""Feedline: training batches that are there before the training step asks.
+
+A successor of ``torch.utils.data`` on a NumPy core. The plan is pure, the work is parallel, the delivery is ordered.
+"""
+
+from feedline import transforms
+from feedline.batching import (
+    default_collate,
+    default_convert,
+    detection_collate,
+    pad_collate,
+    register_collate,
+    synchronize_collate,
+)
+from feedline.datasets import (
+    ChainDataset,
+    ConcatDataset,
+    Dataset,
+    IterableDataset,
+    StackDataset,
+    Subset,
+    TensorDataset,
+    random_split,
+)
+from feedline.engine import ErrorPolicy, get_worker_info
+from feedline.errors import CorruptSample, DatasetChanged, FeedlineError
+from feedline.loader import DataLoader
+from feedline.order import (
+    BatchSampler,
+    DistributedSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Shard,
+    StratifiedBatchSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from feedline.seeding import rng
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BatchSampler",
+    "ChainDataset",
+    "ConcatDataset",
+    "CorruptSample",
+    "DataLoader",
+    "Dataset",
+    "DatasetChanged",
+    "DistributedSampler",
+    "ErrorPolicy",
+    "FeedlineError",
+    "IterableDataset",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "Shard",
+    "StackDataset",
+    "StratifiedBatchSampler",
+    "Subset",
+    "SubsetRandomSampler",
+    "TensorDataset",
+    "WeightedRandomSampler",
+    "default_collate",
+    "default_convert",
+    "detection_collate",
+    "get_worker_info",
+    "pad_collate",
+    "random_split",
+    "register_collate",
+    "rng",
+    "synchronize_collate",
+    "transforms",
+]

@@ -1,0 +1,219 @@
+"""What a loader accepts: the checks of its arguments, with torch's error types.
+
+Guarantee: every check names the argument, the rule, the value and the remedy, and happens when the loader is built, not
+when it is iterated.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import operator
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from feedline.engine.policy import ErrorPolicy
+from feedline.order.samplers import RandomSampler, SequentialSampler, positive_integer
+from feedline.order.shard import Shard, detect_shard
+from feedline.protocols import Indexed, is_iterable_style, length_of
+
+__all__ = [
+    "Sampling",
+    "checked_context",
+    "checked_dataset",
+    "checked_functions",
+    "checked_policy",
+    "checked_shard",
+    "checked_workers",
+    "warn_of_workers",
+]
+
+_BACKENDS = ("auto", "serial", "thread", "process", "ray")
+
+
+def checked_dataset(dataset: object) -> bool:
+    """Whether the dataset is iterable-style; a TypeError if it is no dataset at all."""
+    if is_iterable_style(dataset):
+        return True
+    if not isinstance(dataset, Indexed):
+        raise TypeError(f"dataset must have __getitem__ (and __len__), or be iterable, got {type(dataset).__name__}")
+    return False
+
+
+def checked_workers(
+    num_workers: Any, backend: Any, *, timeout: Any, prefetch_factor: Any, persistent_workers: Any
+) -> None:
+    """Check what concerns workers."""
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {backend!r}")
+    if num_workers != "auto" and _integer("num_workers", num_workers) < 0:
+        raise ValueError(
+            f"num_workers should be non-negative, got {num_workers}; 0 makes batches in the calling process"
+        )
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise TypeError(f"timeout must be a number of seconds, got {timeout!r}")
+    if not timeout >= 0:
+        raise ValueError(f"timeout should be non-negative, got {timeout}; 0 waits as long as it takes")
+    if num_workers == 0:
+        _refuse_without_workers(timeout, prefetch_factor, persistent_workers)
+    elif prefetch_factor is not None and prefetch_factor != "auto":
+        if _integer("prefetch_factor", prefetch_factor) < 0:
+            raise ValueError(f"prefetch_factor should be non-negative, got {prefetch_factor}")
+        positive_integer("prefetch_factor", prefetch_factor)
+    _warn_of_many(num_workers)
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer or 'auto', got {value!r}")
+    return operator.index(value)
+
+
+def _refuse_without_workers(timeout: float, prefetch_factor: Any, persistent_workers: Any) -> None:
+    if prefetch_factor is not None:
+        raise ValueError(
+            f"prefetch_factor could only be specified in multiprocessing, got {prefetch_factor!r} with "
+            f"num_workers=0; set num_workers > 0 or leave it out"
+        )
+    if persistent_workers:
+        raise ValueError("persistent_workers needs num_workers > 0, got num_workers=0")
+    if timeout > 0:
+        raise ValueError(
+            f"timeout needs num_workers > 0, got timeout={timeout} with num_workers=0: a sample made in the calling "
+            f"process cannot be given up"
+        )
+
+
+def _warn_of_many(num_workers: Any) -> None:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    if num_workers != "auto" and num_workers > cpus:
+        warnings.warn(
+            f"num_workers={num_workers} is excessive worker creation: this process may use {cpus} CPUs, and more "
+            f"workers than that compete with each other and with the training step",
+            stacklevel=4,
+        )
+
+
+def warn_of_workers(num_workers: Any) -> None:
+    """Say that workers are accepted and not started yet: the batches are the same (contract 2), only not made ahead."""
+    warnings.warn(
+        f"num_workers={num_workers}: this version of Feedline makes all batches in the calling process; they are the "
+        f"same, but not made ahead",
+        stacklevel=3,
+    )
+
+
+def checked_context(context: Any, num_workers: Any) -> Any:
+    """The multiprocessing context: None, the name of a start method, or a context."""
+    if context is None:
+        return None
+    if num_workers == 0:
+        raise ValueError(f"multiprocessing_context needs num_workers > 0, got {context!r} with num_workers=0")
+    if isinstance(context, str):
+        methods = multiprocessing.get_all_start_methods()
+        if context not in methods:
+            raise ValueError(f"multiprocessing_context must be one of {methods}, got {context!r}")
+        return multiprocessing.get_context(context)
+    if not isinstance(context, multiprocessing.context.BaseContext):
+        raise TypeError(
+            f"multiprocessing_context must be None, the name of a start method or a multiprocessing context, "
+            f"got {context!r}"
+        )
+    return context
+
+
+def checked_functions(**functions: Any) -> None:
+    """Check that each function given is callable."""
+    for name, function in functions.items():
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be callable, got {function!r}")
+
+
+def checked_policy(on_error: Any, *, iterable: bool) -> ErrorPolicy:
+    """The error policy, from its name or as it is."""
+    policy = on_error if isinstance(on_error, ErrorPolicy) else ErrorPolicy(on_error)
+    if iterable and policy.action == "replace":
+        raise ValueError("on_error='replace' needs a dataset with __getitem__: a stream has no other index; use 'skip'")
+    return policy
+
+
+def checked_shard(shard: Any) -> Shard:
+    """The shard, from None, a pair, ``"auto"`` or as it is."""
+    if shard is None:
+        return Shard(0, 1)
+    if isinstance(shard, Shard):
+        return shard
+    if isinstance(shard, str) and shard == "auto":
+        return detect_shard()
+    if isinstance(shard, tuple) and len(shard) == 2:
+        return Shard(*shard)
+    raise TypeError(f"shard must be None, (rank, world_size), a Shard or 'auto', got {shard!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """The arguments that say which samples come in which batches; checked against each other.
+
+    Raises:
+        ValueError: two of them contradict each other.
+        TypeError: one is of the wrong type.
+    """
+
+    dataset: Any
+    batch_size: Any
+    shuffle: Any
+    sampler: Any
+    batch_sampler: Any
+    drop_last: Any
+    generator: Any
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.drop_last, bool):
+            raise TypeError(f"drop_last must be True or False, got {self.drop_last!r}")
+        if not (self.shuffle is None or isinstance(self.shuffle, bool)):
+            raise TypeError(f"shuffle must be True, False or None, got {self.shuffle!r}")
+        for name in ("sampler", "batch_sampler"):
+            value = getattr(self, name)
+            if value is not None and not (hasattr(value, "__iter__") or hasattr(value, "__getitem__")):
+                raise TypeError(f"{name} must be iterable, got {type(value).__name__}")
+        if is_iterable_style(self.dataset):
+            self._check_stream()
+        if self.sampler is not None and self.shuffle:
+            raise ValueError("sampler is mutually exclusive with shuffle: the sampler decides the order")
+        self._check_batches()
+
+    def _check_stream(self) -> None:
+        for name in ("shuffle", "sampler", "batch_sampler"):
+            value = getattr(self, name)
+            if value is not None and value is not False:
+                raise ValueError(
+                    f"DataLoader with an iterable dataset expected unspecified {name}, got {name}={value!r}: a stream "
+                    f"has its own order"
+                )
+
+    def _check_batches(self) -> None:
+        if self.batch_sampler is not None:
+            default = isinstance(self.batch_size, int) and self.batch_size == 1
+            if not default or self.shuffle or self.sampler is not None or self.drop_last:
+                raise ValueError(
+                    "batch_sampler is mutually exclusive with batch_size, shuffle, sampler and drop_last: it decides "
+                    "them all"
+                )
+        elif self.batch_size is not None:
+            positive_integer("batch_size", self.batch_size)
+        elif self.drop_last:
+            raise ValueError("batch_size=None is mutually exclusive with drop_last: there are no batches to drop")
+
+    def chosen(self) -> Any:
+        """The sampler to use: the one given, or the one that ``shuffle`` asks for; None for a stream."""
+        if self.sampler is not None or is_iterable_style(self.dataset):
+            return self.sampler
+        if self.batch_sampler is None and length_of(self.dataset) is None:
+            raise TypeError(
+                f"dataset must have a length where no sampler is given, and {type(self.dataset).__name__} has none"
+            )
+        if self.shuffle:
+            return RandomSampler(self.dataset, generator=self.generator)
+        return SequentialSampler(self.dataset)

@@ -1,0 +1,56 @@
+"""Who makes the batches: the seam for executors, and the one that works in the calling thread.
+
+Guarantee: every submitted task comes back from `collect` with an outcome, in any order; a task whose making was
+interrupted (Ctrl-C) is still there and is made at the next `collect`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from feedline.engine.task import Outcome
+
+if TYPE_CHECKING:
+    from feedline.engine.task import Maker, Task
+
+__all__ = ["Executor", "SerialExecutor"]
+
+
+class Executor(Protocol):
+    """Makes batches out of tasks."""
+
+    def submit(self, task: Task) -> None:
+        """Take a task; returns at once."""
+
+    def collect(self) -> Outcome:
+        """Wait for an outcome of any task that was submitted and not collected yet."""
+
+    def close(self) -> None:
+        """Stop, and give up tasks that were not collected. May be called again."""
+
+
+class SerialExecutor:
+    """Makes each batch in the calling thread, when it is collected."""
+
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
+        self._tasks: deque[Task] = deque()
+
+    def submit(self, task: Task) -> None:
+        """Remember the task."""
+        self._tasks.append(task)
+
+    def collect(self) -> Outcome:
+        """Make the oldest task's batch."""
+        task = self._tasks[0]
+        try:
+            outcome = Outcome(task, self._maker.make(task.plan))
+        except Exception as error:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn
+            outcome = Outcome(task, error=error)
+        self._tasks.popleft()
+        return outcome
+
+    def close(self) -> None:
+        """Forget the tasks."""
+        self._tasks.clear()

@@ -1,0 +1,83 @@
+"""The task: one batch to be made, named by epoch and step, and what came of it.
+
+Guarantee (contract 4): a task is frozen and idempotent. Running it twice, anywhere, gives the same batch to the last
+bit (for code that reads no other state), since all randomness is keyed by what the plan says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from feedline.engine.policy import ErrorPolicy, FailedSample
+    from feedline.order.plan import BatchPlan
+    from feedline.order.sequence import Order
+
+__all__ = ["Batch", "Maker", "Outcome", "Recipe", "Task"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the batches of an epoch are made, whoever makes them.
+
+    Attributes:
+        dataset: map-style or iterable-style.
+        collate_fn: makes a batch of a list of samples; without batching, converts the one sample.
+        batched: whether batches are made at all (``batch_size`` or ``batch_sampler`` given).
+        batch_transform: applied to each batch, or None.
+        seed: the run's seed.
+        policy: what happens to a sample that cannot be made.
+        order: the epoch's order, or None where only a user's sampler knows it. Replacements are drawn from it.
+    """
+
+    dataset: Any
+    collate_fn: Callable[[Any], Any]
+    batched: bool
+    batch_transform: Callable[[Any], Any] | None
+    seed: int
+    policy: ErrorPolicy
+    order: Order | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One batch to be made."""
+
+    plan: BatchPlan
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch that was made.
+
+    Attributes:
+        value: what the training loop gets.
+        samples: how many samples it was to hold; fewer are in it where some failed and were skipped.
+        until: the global position up to which the epoch is done with it.
+        failures: the samples that could not be made.
+    """
+
+    value: Any
+    samples: int
+    until: int
+    failures: tuple[FailedSample, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a task: a batch, an error of the user's code, or neither: the stream had ended."""
+
+    task: Task
+    batch: Batch | None = None
+    error: Exception | None = None
+
+
+class Maker(Protocol):
+    """Makes batches by a recipe, in whatever process or thread it lives."""
+
+    def make(self, plan: BatchPlan) -> Batch | None:
+        """The batch of a plan; None when a stream has ended. Raises what the user's code raises."""

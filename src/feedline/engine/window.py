@@ -1,0 +1,93 @@
+"""The window: which batches may be under way, and which may leave.
+
+Guarantee: pure bookkeeping, without threads, clocks or memory of its own. At most ``credits`` batches are under way or
+waiting; each step leaves exactly once, in the order of admission (``in_order``) or as it comes. A completion that is
+not expected (a second run of the same step) is refused, never delivered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+__all__ = ["Window"]
+
+T = TypeVar("T")
+
+
+class Window(Generic[T]):
+    """Credits and order of the batches between plan and delivery.
+
+    Args:
+        credits: how many batches may be admitted and not yet released.
+        in_order: release in the order of admission; otherwise in that of completion.
+
+    Example:
+        >>> window = Window(credits=2)
+        >>> window.admit(0), window.admit(1), window.is_full
+        (None, None, True)
+        >>> window.complete(1, "second"), window.ready
+        (True, False)
+        >>> window.complete(0, "first"), window.release(), window.release()
+        (True, 'first', 'second')
+    """
+
+    __slots__ = ("_completed", "_credits", "_in_order", "_order", "_pending")
+
+    def __init__(self, credits: int, *, in_order: bool = True) -> None:  # noqa: A002 -- the term for it
+        if credits < 1:
+            raise ValueError(f"credits must be a positive integer, got {credits}")
+        self._credits = credits
+        self._in_order = in_order
+        self._order: deque[int] = deque()  # steps in the order in which they leave
+        self._pending: set[int] = set()  # admitted, not completed
+        self._completed: dict[int, T] = {}  # completed, not released
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further batch may be admitted before one is released."""
+        return len(self._pending) + len(self._completed) >= self._credits
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is under way or waiting."""
+        return not self._pending and not self._completed
+
+    @property
+    def ready(self) -> bool:
+        """Whether `release` would give a batch."""
+        return bool(self._order) and self._order[0] in self._completed
+
+    def admit(self, step: int) -> None:
+        """Begin a step.
+
+        Raises:
+            RuntimeError: there is no credit, or the step is under way already.
+        """
+        if self.is_full:
+            raise RuntimeError(f"step {step} admitted without credit: {self._credits} are under way")
+        if step in self._pending or step in self._completed:
+            raise RuntimeError(f"step {step} admitted twice")
+        self._pending.add(step)
+        if self._in_order:
+            self._order.append(step)
+
+    def complete(self, step: int, result: T) -> bool:
+        """Take a step's result; False, and nothing changes, when the step is not under way (any more)."""
+        if step not in self._pending:
+            return False
+        self._pending.remove(step)
+        self._completed[step] = result
+        if not self._in_order:
+            self._order.append(step)
+        return True
+
+    def release(self) -> T:
+        """The next result to deliver.
+
+        Raises:
+            RuntimeError: none is ready.
+        """
+        if not self.ready:
+            raise RuntimeError("no batch is ready: the next step is still under way")
+        return self._completed.pop(self._order.popleft())

@@ -1,0 +1,106 @@
+"""One epoch of a loader, under way: where its plans come from, and how far it was delivered.
+
+Guarantee: a loader makes an `Epoch` at the first ``next()``; nothing is read, drawn or started before (contract 8).
+Its cursor moves with each delivery, never with what was planned or made ahead (contract 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from feedline.engine.executor import SerialExecutor
+from feedline.engine.making import MapMaker
+from feedline.engine.pipeline import Pipeline
+from feedline.engine.policy import FailureBudget
+from feedline.engine.stream import StreamMaker
+from feedline.engine.window import Window
+from feedline.errors import DatasetChanged
+from feedline.order.drawn import DrawnPlans
+from feedline.order.plan import BatchPlan, EpochPlan
+from feedline.protocols import length_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from feedline.engine.task import Maker, Outcome, Recipe
+    from feedline.order.cursor import Cursor
+    from feedline.order.plan import Geometry
+
+__all__ = ["Epoch"]
+
+
+class Epoch:
+    """The batches of one epoch from a cursor on.
+
+    Args:
+        recipe: how batches are made.
+        geometry: how the epoch is cut and dealt.
+        cursor: where to begin.
+        sampler: a user's sampler, or batch sampler; None where the recipe knows the order, and for a stream.
+        batches: whether that sampler yields whole batches.
+    """
+
+    def __init__(
+        self, recipe: Recipe, geometry: Geometry, cursor: Cursor, sampler: Any = None, *, batches: bool = False
+    ) -> None:
+        self._dataset = recipe.dataset
+        self._cursor = cursor
+        self._position = cursor.position
+        self._sampler_state = cursor.sampler_state
+        self._drawn: DrawnPlans | None = None
+        self._ended = False
+        self._budget = FailureBudget(recipe.policy)
+        self._length: int | None = None
+        step = (cursor.position - cursor.origin) // geometry.span
+        plans: Iterator[BatchPlan]
+        maker: Maker
+        if recipe.order is not None:
+            whole = EpochPlan(cursor.epoch, recipe.order, geometry, cursor.origin)
+            plans = whole.batches(len(whole) if cursor.position == recipe.order.length else step)
+            maker = MapMaker(recipe)
+        elif sampler is not None:
+            plans = self._drawn = DrawnPlans(sampler, geometry, cursor, batches=batches)
+            maker = MapMaker(recipe)
+        else:
+            plans = (BatchPlan(cursor.epoch, number, (), 0, 0) for number in count(step))
+            maker = StreamMaker(recipe, geometry, origin=cursor.origin, position=cursor.position)
+        if isinstance(maker, MapMaker):
+            self._length = length_of(self._dataset)
+        window: Window[Outcome] = Window(credits=1)
+        self._pipeline = Pipeline(plans, SerialExecutor(maker), window)
+
+    def __next__(self) -> Any:
+        """The next batch.
+
+        Raises:
+            StopIteration: the epoch is at its end.
+            DatasetChanged: the dataset's length is not what it was when the epoch began.
+        """
+        if self._length is not None and len(self._dataset) != self._length:
+            raise DatasetChanged(
+                f"the dataset had {self._length} samples when epoch {self._cursor.epoch} began and has "
+                f"{len(self._dataset)} now; change it between epochs, or begin a new iteration after changing it"
+            )
+        try:
+            outcome = next(self._pipeline)
+        except StopIteration:
+            self._ended = True
+            raise
+        batch, step = outcome.batch, outcome.task.plan.step
+        assert batch is not None
+        state = None if self._drawn is None else self._drawn.delivered(step)
+        self._position, self._sampler_state = batch.until, state
+        self._budget.spend(batch.failures, batch.samples)
+        return batch.value
+
+    def cursor(self) -> Cursor:
+        """Where the epoch stands; once its end was seen, the beginning of the next."""
+        if self._ended:
+            return replace(self._cursor, epoch=self._cursor.epoch + 1, position=0, origin=0, sampler_state=None)
+        return replace(self._cursor, position=self._position, sampler_state=self._sampler_state)
+
+    def close(self) -> None:
+        """Stop what the epoch started. May be called again."""
+        self._pipeline.close()

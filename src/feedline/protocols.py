@@ -1,0 +1,154 @@
+"""The seams, as protocols: what a dataset, a sampler and a stateful sampler are, by structure alone.
+
+A list, a NumPy array, a torch or a Hugging Face dataset satisfies them without a wrapper.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "Gathers",
+    "GetsItems",
+    "Indexed",
+    "Sized",
+    "Stateful",
+    "gather_of",
+    "is_iterable_style",
+    "is_plain",
+    "is_thread_safe",
+    "length_of",
+    "uses_global_rng",
+]
+
+_PLAIN = frozenset({list, tuple, range, str, bytes, dict})
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """A map-style dataset: ``dataset[index] -> sample``."""
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """Whatever has a length."""
+
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class GetsItems(Protocol):
+    """A dataset that reads many samples at once, as torch's do."""
+
+    def __getitems__(self, indices: Sequence[Any], /) -> Sequence[Any]:
+        """The samples at ``indices``, in their order."""
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """A columnar dataset: it fills a whole batch at once."""
+
+    def gather(self, indices: NDArray[np.int64], out: Any = None, /) -> Any:
+        """The batch that `default_collate` would make of the samples at ``indices``.
+
+        ``indices`` is one-dimensional; negative ones count from the end. ``out`` is None or a batch of the same
+        structure, shapes and dtypes to be filled and returned.
+        """
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A user's sampler that saves and restores itself."""
+
+    def state_dict(self) -> Any:
+        """What is needed to go on, as JSON values."""
+
+    def load_state_dict(self, state: Any, /) -> None:
+        """Go on from ``state``."""
+
+
+class Iterates(Protocol):
+    """Whatever can be iterated anew each epoch."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+def length_of(dataset: Any) -> int | None:
+    """The length, or None where there is none: a wrapper has ``__len__`` even if what it wraps has none.
+
+    Example:
+        >>> length_of([1, 2]), length_of(iter([1, 2]))
+        (2, None)
+    """
+    try:
+        return len(dataset)
+    except TypeError:
+        return None
+
+
+def is_iterable_style(dataset: object) -> bool:
+    """Whether a dataset is read by iterating it rather than by index.
+
+    True for our and torch's ``IterableDataset`` (torch's inherits a ``__getitem__`` that only raises, hence the look at
+    the class's name instead of an import of torch), and for whatever has ``__iter__`` but no ``__getitem__``.
+
+    Example:
+        >>> is_iterable_style([1, 2]), is_iterable_style(iter([1, 2]))
+        (False, True)
+    """
+    if any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__):
+        return True
+    return not hasattr(dataset, "__getitem__") and hasattr(dataset, "__iter__")
+
+
+def gather_of(dataset: object) -> Callable[..., Any] | None:
+    """The dataset's ``gather(indices, out=None)`` (see `Gathers`), or None where it has none.
+
+    Arrays have none: a torch tensor's method of that name is something else.
+
+    Example:
+        >>> gather_of([1, 2]) is None
+        True
+    """
+    if _is_array(dataset):
+        return None
+    gather = getattr(dataset, "gather", None)  # a combinator's is None when a member has none
+    return gather if callable(gather) else None
+
+
+def is_thread_safe(dataset: object) -> bool:
+    """Whether several threads may read the dataset: containers and arrays yes, else by ``thread_safe``.
+
+    Example:
+        >>> is_thread_safe([1, 2]), is_thread_safe(object())
+        (True, False)
+    """
+    return is_plain(dataset) or bool(getattr(dataset, "thread_safe", False))
+
+
+def uses_global_rng(dataset: object) -> bool:
+    """Whether reading draws from a global generator: containers and arrays no, else by ``uses_global_rng``.
+
+    Example:
+        >>> uses_global_rng([1, 2]), uses_global_rng(object())
+        (False, True)
+    """
+    return not is_plain(dataset) and bool(getattr(dataset, "uses_global_rng", True))
+
+
+def is_plain(dataset: object) -> bool:
+    """A container of Python's or an array; a subclass of a container may do anything when it is read."""
+    return type(dataset) in _PLAIN or _is_array(dataset)
+
+
+def _is_array(dataset: object) -> bool:
+    """NumPy's, torch's and JAX's arrays, told by the array API standard's exchange protocol."""
+    return hasattr(dataset, "__dlpack__")

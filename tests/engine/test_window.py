@@ -1,0 +1,64 @@
+"""Laws of the window: credits, order, and each step once."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedline.engine.window import Window
+
+
+@given(st.integers(1, 6), st.booleans(), st.integers(0, 40), st.randoms(use_true_random=False))
+def test_each_step_leaves_once_within_the_credits_and_in_order(limit, in_order, steps, random):
+    window = Window(limit, in_order=in_order)
+    todo, running, completions, left = list(range(steps)), [], [], []
+    while todo or not window.is_empty:
+        moves = []
+        if todo and not window.is_full:
+            moves.append("admit")
+        if running:
+            moves += ["complete"] * 2
+        if window.ready:
+            moves.append("release")
+        move = random.choice(moves)
+        if move == "admit":
+            running.append(todo.pop(0))
+            window.admit(running[-1])
+        elif move == "complete":
+            step = running.pop(random.randrange(len(running)))
+            completions.append(step)
+            assert window.complete(step, step)
+            assert not window.complete(step, "a second run")
+        else:
+            left.append(window.release())
+        assert len(running) + len(completions) - len(left) <= limit
+    assert left == (list(range(steps)) if in_order else completions)
+
+
+def test_admission_without_credit_is_an_error():
+    window = Window(1)
+    window.admit(0)
+    with pytest.raises(RuntimeError, match="step 1 admitted without credit: 1 are under way"):
+        window.admit(1)
+
+
+def test_a_step_is_admitted_once():
+    window = Window(2)
+    window.admit(0)
+    with pytest.raises(RuntimeError, match="step 0 admitted twice"):
+        window.admit(0)
+
+
+def test_release_without_a_ready_batch_is_an_error():
+    with pytest.raises(RuntimeError, match="no batch is ready"):
+        Window(1).release()
+
+
+def test_a_completion_nobody_waits_for_changes_nothing():
+    window = Window(1)
+    assert not window.complete(3, "unexpected")
+    assert window.is_empty
+
+
+def test_credits_are_positive():
+    with pytest.raises(ValueError, match="credits must be a positive integer, got 0"):
+        Window(0)
