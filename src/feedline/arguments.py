@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedline.engine.policy import ErrorPolicy
-from feedline.order.samplers import RandomSampler, SequentialSampler, positive_integer
+from feedline.order.samplers import DistributedSampler, RandomSampler, SequentialSampler, positive_integer
 from feedline.order.shard import Shard, detect_shard
 from feedline.protocols import Indexed, is_iterable_style, length_of
 
@@ -22,14 +22,18 @@ __all__ = [
     "Sampling",
     "checked_context",
     "checked_dataset",
+    "checked_division",
+    "checked_flags",
     "checked_functions",
     "checked_policy",
+    "checked_rest",
     "checked_shard",
     "checked_workers",
     "warn_of_workers",
 ]
 
 _BACKENDS = ("auto", "serial", "thread", "process", "ray")
+_OPTIONAL_FLAGS = frozenset({"shuffle", "persistent_workers"})
 
 
 def checked_dataset(dataset: object) -> bool:
@@ -45,9 +49,9 @@ def checked_workers(
     num_workers: Any, backend: Any, *, timeout: Any, prefetch_factor: Any, persistent_workers: Any
 ) -> None:
     """Check what concerns workers."""
-    if backend not in _BACKENDS:
+    if not isinstance(backend, str) or backend not in _BACKENDS:
         raise ValueError(f"backend must be one of {', '.join(map(repr, _BACKENDS))}, got {backend!r}")
-    if num_workers != "auto" and _integer("num_workers", num_workers) < 0:
+    if not _is_auto(num_workers) and _integer("num_workers", num_workers) < 0:
         raise ValueError(
             f"num_workers should be non-negative, got {num_workers}; 0 makes batches in the calling process"
         )
@@ -57,17 +61,24 @@ def checked_workers(
         raise ValueError(f"timeout should be non-negative, got {timeout}; 0 waits as long as it takes")
     if num_workers == 0:
         _refuse_without_workers(timeout, prefetch_factor, persistent_workers)
-    elif prefetch_factor is not None and prefetch_factor != "auto":
+    elif prefetch_factor is not None and not _is_auto(prefetch_factor):
         if _integer("prefetch_factor", prefetch_factor) < 0:
             raise ValueError(f"prefetch_factor should be non-negative, got {prefetch_factor}")
         positive_integer("prefetch_factor", prefetch_factor)
     _warn_of_many(num_workers)
 
 
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
+
+
 def _integer(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be an integer or 'auto', got {value!r}")
-    return operator.index(value)
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer or 'auto', got {value!r}") from None
 
 
 def _refuse_without_workers(timeout: float, prefetch_factor: Any, persistent_workers: Any) -> None:
@@ -88,7 +99,7 @@ def _refuse_without_workers(timeout: float, prefetch_factor: Any, persistent_wor
 def _warn_of_many(num_workers: Any) -> None:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    if num_workers != "auto" and num_workers > cpus:
+    if not _is_auto(num_workers) and num_workers > cpus:
         warnings.warn(
             f"num_workers={num_workers} is excessive worker creation: this process may use {cpus} CPUs, and more "
             f"workers than that compete with each other and with the training step",
@@ -124,6 +135,29 @@ def checked_context(context: Any, num_workers: Any) -> Any:
     return context
 
 
+def checked_flags(**flags: Any) -> None:
+    """Check that each flag is True or False; those that may be left out may be None."""
+    for name, flag in flags.items():
+        optional = name in _OPTIONAL_FLAGS
+        if not isinstance(flag, bool) and not (optional and flag is None):
+            raise TypeError(f"{name} must be True{', False or None' if optional else ' or False'}, got {flag!r}")
+
+
+def checked_rest(*, generator: Any, seed: Any, max_restarts: Any, pin_memory_device: Any) -> None:
+    """Check what stands by itself."""
+    if seed is not None and generator is not None:
+        raise ValueError("seed is mutually exclusive with generator: the seed would be drawn from the generator")
+    if isinstance(generator, int):
+        raise TypeError(
+            f"generator must be a random.Random, numpy.random.Generator or torch.Generator, got "
+            f"{type(generator).__name__}; give an integer as seed="
+        )
+    if isinstance(max_restarts, bool) or not hasattr(max_restarts, "__index__") or max_restarts < 0:
+        raise ValueError(f"max_restarts must be a non-negative integer, got {max_restarts!r}")
+    if not isinstance(pin_memory_device, str):
+        raise TypeError(f"pin_memory_device must be the name of a kind of device, got {pin_memory_device!r}")
+
+
 def checked_functions(**functions: Any) -> None:
     """Check that each function given is callable."""
     for name, function in functions.items():
@@ -152,6 +186,14 @@ def checked_shard(shard: Any) -> Shard:
     raise TypeError(f"shard must be None, (rank, world_size), a Shard or 'auto', got {shard!r}")
 
 
+def checked_division(sampler: Any, shard: Shard) -> None:
+    """Refuse to divide an epoch twice."""
+    if shard.world_size > 1 and isinstance(sampler, DistributedSampler) and sampler.num_replicas > 1:
+        raise ValueError(
+            f"shard is mutually exclusive with a DistributedSampler, which divides the epoch already, got shard={shard}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """The arguments that say which samples come in which batches; checked against each other.
@@ -170,14 +212,13 @@ class Sampling:
     generator: Any
 
     def __post_init__(self) -> None:
-        if not isinstance(self.drop_last, bool):
-            raise TypeError(f"drop_last must be True or False, got {self.drop_last!r}")
-        if not (self.shuffle is None or isinstance(self.shuffle, bool)):
-            raise TypeError(f"shuffle must be True, False or None, got {self.shuffle!r}")
+        checked_flags(drop_last=self.drop_last, shuffle=self.shuffle)
         for name in ("sampler", "batch_sampler"):
             value = getattr(self, name)
-            if value is not None and not (hasattr(value, "__iter__") or hasattr(value, "__getitem__")):
-                raise TypeError(f"{name} must be iterable, got {type(value).__name__}")
+            iterable = hasattr(value, "__iter__") or hasattr(value, "__getitem__")
+            if value is not None and (isinstance(value, type) or not iterable):
+                got = value if isinstance(value, type) else type(value).__name__
+                raise TypeError(f"{name} must be iterable, got {got}")
         if is_iterable_style(self.dataset):
             self._check_stream()
         if self.sampler is not None and self.shuffle:

@@ -22,7 +22,7 @@ from feedline.order.plan import BatchPlan, EpochPlan
 from feedline.protocols import length_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from feedline.engine.task import Maker, Outcome, Recipe
     from feedline.order.cursor import Cursor
@@ -40,17 +40,26 @@ class Epoch:
         cursor: where to begin.
         sampler: a user's sampler, or batch sampler; None where the recipe knows the order, and for a stream.
         batches: whether that sampler yields whole batches.
+        deliver: what is done to each batch before it is handed out, or None.
     """
 
     def __init__(
-        self, recipe: Recipe, geometry: Geometry, cursor: Cursor, sampler: Any = None, *, batches: bool = False
+        self,
+        recipe: Recipe,
+        geometry: Geometry,
+        cursor: Cursor,
+        *,
+        sampler: Any = None,
+        batches: bool = False,
+        deliver: Callable[[Any], Any] | None = None,
     ) -> None:
+        self._deliver = deliver
         self._dataset = recipe.dataset
         self._cursor = cursor
         self._position = cursor.position
         self._sampler_state = cursor.sampler_state
         self._drawn: DrawnPlans | None = None
-        self._ended = False
+        self.ended = False
         self._budget = FailureBudget(recipe.policy)
         self._length: int | None = None
         step = (cursor.position - cursor.origin) // geometry.span
@@ -86,20 +95,24 @@ class Epoch:
         try:
             outcome = next(self._pipeline)
         except StopIteration:
-            self._ended = True
+            self.ended = True
             raise
-        batch, step = outcome.batch, outcome.task.plan.step
+        batch, plan = outcome.batch, outcome.task.plan
+        state = None if self._drawn is None else self._drawn.delivered(plan.step)
+        self._budget.spend(outcome.failures, len(plan.indices) if batch is None else batch.samples)
+        if outcome.error is not None:
+            raise outcome.error
         assert batch is not None
-        state = None if self._drawn is None else self._drawn.delivered(step)
+        value = batch.value if self._deliver is None else self._deliver(batch.value)
         self._position, self._sampler_state = batch.until, state
-        self._budget.spend(batch.failures, batch.samples)
-        return batch.value
+        return value
 
     def cursor(self) -> Cursor:
-        """Where the epoch stands; once its end was seen, the beginning of the next."""
-        if self._ended:
-            return replace(self._cursor, epoch=self._cursor.epoch + 1, position=0, origin=0, sampler_state=None)
-        return replace(self._cursor, position=self._position, sampler_state=self._sampler_state)
+        """How far the epoch was delivered."""
+        length = self._cursor.length
+        if length is None and self._drawn is not None:
+            length = self._drawn.length
+        return replace(self._cursor, position=self._position, length=length, sampler_state=self._sampler_state)
 
     def close(self) -> None:
         """Stop what the epoch started. May be called again."""

@@ -6,7 +6,6 @@ What it yields depends on dataset, seed, epoch and sampler only (contract 2).
 
 from __future__ import annotations
 
-import threading
 import weakref
 from dataclasses import replace
 from html import escape
@@ -16,8 +15,11 @@ from feedline.arguments import (
     Sampling,
     checked_context,
     checked_dataset,
+    checked_division,
+    checked_flags,
     checked_functions,
     checked_policy,
+    checked_rest,
     checked_shard,
     checked_workers,
     warn_of_workers,
@@ -27,6 +29,7 @@ from feedline.delivery import deliverer
 from feedline.engine.task import Recipe
 from feedline.epoch import Epoch
 from feedline.errors import DatasetChanged, StateError
+from feedline.iterator import EpochIterator
 from feedline.order.batches import BatchSampler, unwrapped
 from feedline.order.cursor import Cursor
 from feedline.order.plan import EpochPlan, Geometry
@@ -131,8 +134,8 @@ class DataLoader(Generic[T_co]):
         )
         checked_functions(collate_fn=collate_fn, worker_init_fn=worker_init_fn, batch_transform=batch_transform)
         sampler = Sampling(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last, generator).chosen()
-        if seed is not None and generator is not None:
-            raise ValueError("seed is mutually exclusive with generator: the seed would be drawn from the generator")
+        checked_flags(pin_memory=pin_memory, persistent_workers=persistent_workers, in_order=in_order)
+        checked_rest(generator=generator, seed=seed, max_restarts=max_restarts, pin_memory_device=pin_memory_device)
         if num_workers != 0:
             warn_of_workers(num_workers)
 
@@ -152,6 +155,7 @@ class DataLoader(Generic[T_co]):
             self._geometry = Geometry(size, drops, self.shard)
         elif self.batch_size is not None and not self._iterable:
             self.batch_sampler = BatchSampler(sampler, self.batch_size, drop_last)
+        checked_division(self._source, self.shard)
         self.collate_fn = collate_fn or (default_collate if self._batched else default_convert)
         self.num_workers = num_workers
         self.timeout = timeout
@@ -169,11 +173,11 @@ class DataLoader(Generic[T_co]):
         self.max_restarts = max_restarts
         self.device = device
         self._seed = None if seed is None else checked_seed(seed)
-        self._deliver = deliverer(pin_memory=pin_memory, pin_memory_device=pin_memory_device, device=device)
+        self._deliver = self._delivery()
         self._next_epoch = 0
         self._resume: Cursor | None = None
-        self._last: _Iterator | None = None
-        self._open: weakref.WeakSet[_Iterator] = weakref.WeakSet()
+        self._last: Epoch | None = None
+        self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
         self._initialised = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -185,7 +189,9 @@ class DataLoader(Generic[T_co]):
 
     def __iter__(self) -> Iterator[T_co]:
         """An iterator over one epoch, which it takes at its first ``next()``."""
-        return _Iterator(self)
+        iterator = EpochIterator(self._begin, self._touch, self.__len__)
+        self._iterators.add(iterator)
+        return iterator
 
     def __len__(self) -> int:
         """How many batches an epoch has on this rank.
@@ -219,12 +225,14 @@ class DataLoader(Generic[T_co]):
         A position that `load_state_dict` set is kept if it is of this epoch.
         """
         self._next_epoch = checked_seed(epoch, "epoch")
+        if seekable(self._source) is None and hasattr(self._source, "set_epoch"):
+            self._source.set_epoch(epoch)
         if self._resume is not None and self._resume.epoch != epoch:
             self._resume = None
 
     def close(self) -> None:
         """Stop everything that runs for this loader; iterators that are under way end with an error."""
-        for iterator in list(self._open):
+        for iterator in list(self._iterators):
             iterator.close()
 
     def __enter__(self) -> Self:
@@ -282,8 +290,8 @@ class DataLoader(Generic[T_co]):
         return replace(cursor, origin=cursor.position, batch_size=size, world_size=world)
 
     def _cursor(self) -> Cursor:
-        if self._last is not None and self._last.epoch is not None:
-            return self._last.epoch.cursor()
+        if self._last is not None and not self._last.ended:
+            return self._last.cursor()
         return self._resume or self._start(self._next_epoch)
 
     def _start(self, epoch: int) -> Cursor:
@@ -311,7 +319,8 @@ class DataLoader(Generic[T_co]):
     def _drawn_seed(self) -> int:
         """The run's seed, drawn now if it was not given."""
         if self._seed is None:
-            generator = self.generator if self.generator is not None else getattr(self._source, "generator", None)
+            ours = seekable(self._source)
+            generator = self.generator if self.generator is not None or ours is None else ours.generator
             if generator is not None:
                 self._seed = seed_from(generator)
             else:
@@ -324,8 +333,7 @@ class DataLoader(Generic[T_co]):
         requested = self._source.requested_epoch() if isinstance(self._source, SeekableSampler) else None
         if requested is not None:
             self.set_epoch(requested)
-        cursor, self._resume = self._resume or self._start(self._next_epoch), None
-        self._next_epoch = cursor.epoch + 1
+        cursor = self._resume or self._start(self._next_epoch)
         recipe = Recipe(
             dataset=self.dataset,
             collate_fn=self.collate_fn,
@@ -336,7 +344,27 @@ class DataLoader(Generic[T_co]):
             order=None if self._batches else known_order(self._source, seed, cursor.epoch),
         )
         cursor = replace(cursor, seed=seed, length=cursor.length if recipe.order is None else recipe.order.length)
-        return Epoch(recipe, self._geometry, cursor, self._source, batches=self._batches)
+        epoch = Epoch(
+            recipe, self._geometry, cursor, sampler=self._source, batches=self._batches, deliver=self._deliver
+        )
+        self._next_epoch, self._resume = cursor.epoch + 1, None
+        return epoch
+
+    def _delivery(self) -> Callable[[Any], Any] | None:
+        return deliverer(pin_memory=self.pin_memory, pin_memory_device=self.pin_memory_device, device=self.device)
+
+    def _touch(self, epoch: Epoch) -> None:
+        """Speak, in `state_dict`, of this epoch from now on."""
+        self._last = epoch
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy in another process needs: not what is under way."""
+        return self.__dict__ | {"_last": None, "_iterators": None, "_deliver": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._iterators = weakref.WeakSet()
+        self._deliver = self._delivery()
 
     # ---------------------------------------------------------------------------------------------------- appearance
 
@@ -368,47 +396,3 @@ class DataLoader(Generic[T_co]):
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in self._facts().items())
         return f"<table><caption>feedline.DataLoader</caption>{rows}</table>"
-
-
-class _Iterator:
-    """One epoch of a loader. Several may be under way at once; one may be used by several threads, one at a time."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self._loader = loader
-        self._lock = threading.Lock()
-        self._owner: int | None = None
-        self._closed = False
-        self.epoch: Epoch | None = None
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __len__(self) -> int:
-        return len(self._loader)
-
-    def __next__(self) -> Any:
-        if self._owner == threading.get_ident():
-            raise RuntimeError("next() was called on an iterator by code that this iterator runs: use another iterator")
-        with self._lock:
-            self._owner = threading.get_ident()
-            try:
-                return self._next()
-            finally:
-                self._owner = None
-
-    def _next(self) -> Any:
-        if self._closed:
-            raise RuntimeError("the loader was closed: iterate over it again for a new epoch")
-        loader = self._loader
-        if self.epoch is None:
-            self.epoch = loader._begin()  # noqa: SLF001 -- the iterator is a part of its loader
-            loader._open.add(self)  # noqa: SLF001
-        loader._last = self  # noqa: SLF001
-        batch = next(self.epoch)
-        return batch if loader._deliver is None else loader._deliver(batch)  # noqa: SLF001
-
-    def close(self) -> None:
-        """Stop what the epoch started; a further ``next()`` is an error."""
-        self._closed = True
-        if self.epoch is not None:
-            self.epoch.close()

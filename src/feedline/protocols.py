@@ -20,6 +20,7 @@ __all__ = [
     "Sized",
     "Stateful",
     "gather_of",
+    "getitems_of",
     "is_iterable_style",
     "is_plain",
     "is_thread_safe",
@@ -49,7 +50,7 @@ class GetsItems(Protocol):
     """A dataset that reads many samples at once, as torch's do."""
 
     def __getitems__(self, indices: Sequence[Any], /) -> Sequence[Any]:
-        """The samples at ``indices``, in their order."""
+        """The samples at ``indices``, in their order. Random draws in it are keyed by the first of them."""
 
 
 @runtime_checkable
@@ -90,7 +91,7 @@ def length_of(dataset: Any) -> int | None:
     """
     try:
         return len(dataset)
-    except TypeError:
+    except (TypeError, NotImplementedError):
         return None
 
 
@@ -122,6 +123,29 @@ def gather_of(dataset: object) -> Callable[..., Any] | None:
         return None
     gather = getattr(dataset, "gather", None)  # a combinator's is None when a member has none
     return gather if callable(gather) else None
+
+
+def getitems_of(dataset: object) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
+    """The dataset's ``__getitems__``, or None where it has none that reads many samples at once.
+
+    torch's combinators have one even over a dataset that has none; reading by it would then change nothing but the key
+    of the random draws, which would be the batch's instead of each sample's.
+
+    Example:
+        >>> getitems_of([1, 2]) is None
+        True
+    """
+    getitems = getattr(dataset, "__getitems__", None)
+    if not callable(getitems):
+        return None
+    if type(dataset).__module__ == "torch.utils.data.dataset":
+        members = getattr(dataset, "datasets", None)
+        members = [getattr(dataset, "dataset", None)] if members is None else members
+        parts = members.values() if isinstance(members, dict) else members
+        if any(getitems_of(part) is None for part in parts):
+            return None
+    reads: Callable[[Sequence[Any]], Sequence[Any]] = getitems
+    return reads
 
 
 def is_thread_safe(dataset: object) -> bool:

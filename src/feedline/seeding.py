@@ -8,7 +8,7 @@ numbers: as easy as 1, 2, 3", SC 2011) with
 
 ``position`` is the sample's global position in the epoch, before sharding; ``stream`` separates who draws. Words become
 numbers by the formulas below alone, never by methods of ``numpy.random.Generator``, whose streams may change between
-NumPy versions. Nothing here changes a global generator, except `GlobalGenerators`, which puts back what it found.
+NumPy versions. Nothing here changes a global generator but by drawing a seed from Python's.
 """
 
 from __future__ import annotations
@@ -17,27 +17,23 @@ import random
 import sys
 import threading
 import zlib
-from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.random  # NumPy imports it lazily, which would cost the first batch 8 ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
 __all__ = [
-    "GlobalGenerators",
+    "OpenScope",
     "Scope",
     "Stream",
     "below",
     "bulk_words",
     "checked_seed",
     "draw_seed",
-    "open_scope",
     "rng",
     "seed_from",
     "shared_seed",
@@ -61,6 +57,7 @@ class Stream(IntEnum):
     SPLIT = 6
     REPLACEMENT = 7
     PASS = 8
+    SAMPLER = 9
 
     def word(self, detail: int = 0) -> int:
         """The counter's last word for this kind; ``detail`` counts within the kind, below 2³²."""
@@ -286,19 +283,35 @@ class _Current(threading.local):
 _current = _Current()
 
 
-@contextmanager
-def open_scope(seed: int, epoch: int) -> Iterator[Scope]:
-    """Make a scope this thread's current one, and put back the one before (loaders may be nested)."""
-    outer = _current.scope
-    scope = _current.idle or Scope()
-    _current.idle = None
-    scope.begin(seed, epoch)
-    _current.scope = scope
-    try:
-        yield scope
-    finally:
-        _current.scope = outer
-        _current.idle = scope
+class OpenScope:
+    """Makes a scope this thread's current one, and puts back the one before (loaders may be nested); a context.
+
+    A class and no generator function: entering costs half a microsecond instead of two.
+
+    Example:
+        >>> with OpenScope(seed=1, epoch=0) as scope:
+        ...     scope.enter(position=5, index=3)
+        ...     words(1) == words(1)  # each call takes the next place in the chain
+        False
+    """
+
+    __slots__ = ("_epoch", "_outer", "_scope", "_seed")
+
+    def __init__(self, seed: int, epoch: int) -> None:
+        self._seed = seed
+        self._epoch = epoch
+
+    def __enter__(self) -> Scope:
+        self._outer = _current.scope
+        self._scope = _current.idle or Scope()
+        _current.idle = None
+        self._scope.begin(self._seed, self._epoch)
+        _current.scope = self._scope
+        return self._scope
+
+    def __exit__(self, *_: object) -> None:
+        _current.scope = self._outer
+        _current.idle = self._scope
 
 
 def current_scope() -> Scope | None:
@@ -310,7 +323,7 @@ def words(count: int) -> list[int]:
     """The next transform's words: keyed by the sample inside a loader, drawn from Python's ``random`` outside one.
 
     Example:
-        >>> with open_scope(seed=1, epoch=0) as scope:
+        >>> with OpenScope(seed=1, epoch=0) as scope:
         ...     scope.enter(position=5, index=3)
         ...     first = words(2)
         ...     scope.enter(position=5, index=3)
@@ -342,37 +355,3 @@ def rng() -> np.random.Generator:
     if scope is None:
         return np.random.Generator(np.random.Philox(random.getrandbits(128)))
     return scope.rng()
-
-
-# ---------------------------------------------------------------------------------------------------- global generators
-
-
-class GlobalGenerators:
-    """Seed ``random``, ``numpy.random`` and torch's default generator for each sample; restore them at the end.
-
-    For transforms written for other libraries, which draw from global state. As a context manager it saves the states
-    on entry and puts them back on exit. torch is taken only if something else imported it.
-    """
-
-    def __init__(self) -> None:
-        torch = sys.modules.get("torch")
-        self._torch = getattr(torch, "default_generator", None)
-
-    def __enter__(self) -> Self:
-        self._python_state = random.getstate()
-        self._numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 -- the global state is the point
-        self._torch_state = None if self._torch is None else self._torch.get_state()
-        return self
-
-    def seed(self, value: int) -> None:
-        """Seed all of them from one 64-bit number."""
-        random.seed(value)
-        np.random.seed(value & 0xFFFFFFFF)  # noqa: NPY002 -- as above; it takes 32 bits
-        if self._torch is not None:
-            self._torch.manual_seed(value & (_MASK64 >> 1))
-
-    def __exit__(self, *_: object) -> None:
-        random.setstate(self._python_state)
-        np.random.set_state(self._numpy_state)  # noqa: NPY002 -- as above
-        if self._torch is not None:
-            self._torch.set_state(self._torch_state)

@@ -415,7 +415,7 @@ def test_an_error_of_shapes_says_where():
     ],
 )
 def test_samples_that_do_not_stack_are_refused_by_place_and_index(samples, message):
-    with pytest.raises(CollateError, match=f"cannot stack {message}") as caught:
+    with pytest.raises(CollateError, match=f"cannot stack .*{message}") as caught:
         default_collate(samples)
     assert caught.value.position == 1
 

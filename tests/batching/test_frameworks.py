@@ -86,8 +86,8 @@ def test_torch_tensors_of_other_shapes_are_refused_by_place():
 
 
 def test_what_torch_itself_refuses_is_told_with_the_place():
-    with pytest.raises(CollateError, match=r"cannot stack sample\[0\]: .*meta") as caught:
-        default_collate([(torch.zeros(2),), (torch.zeros(2, device="meta"),)])
+    with pytest.raises(CollateError, match=r"cannot stack sample\[0\]: .*[Ss]parse") as caught:
+        default_collate([(torch.ones(2),), (torch.ones(2).to_sparse(),)])
     assert caught.value.__cause__ is not None
     assert caught.value.position is None
 
@@ -186,7 +186,9 @@ def test_autograd_reaches_through_the_padding():
 
 
 def test_padded_tensors_are_promoted_as_torch_does():
-    assert pad_collate([torch.zeros(1, dtype=torch.int32), torch.zeros(2, dtype=torch.bfloat16)]).dtype == torch.bfloat16
+    assert (
+        pad_collate([torch.zeros(1, dtype=torch.int32), torch.zeros(2, dtype=torch.bfloat16)]).dtype == torch.bfloat16
+    )
 
 
 @pytest.mark.parametrize("value", [0.5, float("nan"), "x", 2**70])
@@ -197,7 +199,7 @@ def test_a_padding_value_that_the_tensor_cannot_hold_is_refused(value):
 
 @pytest.mark.parametrize("make", [torch.zeros, jnp.zeros, lambda n: Tensor(np.zeros(n))])
 def test_padding_does_not_mix_libraries(make):
-    with pytest.raises(CollateError, match="sample: .* at index 0 and ndarray at index 1"):
+    with pytest.raises(CollateError, match=r"sample: .* at index 0 and ndarray at index 1"):
         pad_collate([make(2), np.zeros(2)])
 
 

@@ -121,6 +121,13 @@ def test_download_unpacks_both_parts_from_one_archive(tmp_path, write_cifar, mir
     assert sorted(path.name for path in (root / cls.folder).iterdir()) == sorted(cls.train_files + cls.test_files)
 
 
+def test_download_fetches_nothing_for_a_part_that_is_there(tmp_path, write_cifar, mirror):
+    mirrored = packed(mirror, CIFAR10, write_cifar)
+    write_cifar(tmp_path / "root" / "test_batch.bin", 2)
+    assert len(mirrored(tmp_path / "root", train=False, download=True)) == 2
+    assert mirror.paths == []
+
+
 def test_download_completes_what_is_incomplete(tmp_path, write_cifar, mirror):
     mirrored = packed(mirror, CIFAR10, write_cifar)
     write_cifar(tmp_path / "root" / CIFAR10.folder / "data_batch_2.bin", 2)

@@ -66,7 +66,7 @@ def test_a_missing_file_is_named_with_the_remedy(tmp_path, write_mnist, cls):
         ("images-idx3", SIGNED, "expected uint8 images of shape .*, found int8"),
         ("images-idx3", b"\0\0\x08\3", "expected 12 bytes of 3 dimensions, found 0"),
         ("labels-idx1", SCALARS, r"expected uint8 labels of shape \(5,\) for .*images.*, found uint8 \(1,\)"),
-        ("labels-idx1", SIGNED, r"expected uint8 labels of shape \(5,\) .*, found int8 \(5, 1, 1\)"),
+        ("labels-idx1", b"\0\0\x09\1\0\0\0\5abcde", r"uint8 labels of shape \(5,\) .*, found int8 \(5,\)"),
         ("labels-idx1", b"\0\0\x08\1\0\0\0\5\0\0\0\0\x0a", "expected labels below 10, found 10"),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -86,6 +88,13 @@ def test_what_is_no_image_is_corrupt(tmp_path):
 def test_a_missing_file_is_an_oserror(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "none.png")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that opens and cannot be read")
+def test_a_file_that_cannot_be_read_is_an_oserror_not_a_corrupt_image():
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_image("/proc/self/mem")
+    assert caught.value.errno == errno.EIO
 
 
 def test_more_than_max_pixels_are_refused_before_decoding(tmp_path):

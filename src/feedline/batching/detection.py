@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from feedline.batching.collate import checked_batch
 from feedline.batching.nodes import collate_values
+from feedline.batching.refusals import differing_shapes
 from feedline.errors import CollateError
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def detection_collate(batch: Iterable[tuple[Any, Any]]) -> tuple[Any, list[Any]]
         >>> images.shape, targets
         ((2, 3, 8, 8), [{'labels': [1]}, {'labels': [2, 5]}])
     """
-    images, targets = [], []
+    images: list[Any] = []
+    targets: list[Any] = []
     for i, sample in enumerate(checked_batch(batch)):
         if not isinstance(sample, tuple | list) or len(sample) != 2:
             count = f" of {len(sample)} elements" if isinstance(sample, tuple | list) else ""
@@ -44,15 +46,10 @@ def detection_collate(batch: Iterable[tuple[Any, Any]]) -> tuple[Any, list[Any]]
                 f"got {type(sample).__name__}{count} at index {i}; return a pair, or give another collate_fn",
                 i,
             )
+        before, shape = (getattr(image, "shape", None) for image in (images[-1] if i else sample[0], sample[0]))
+        if before is not None and shape is not None and before != shape:
+            remedy = "bring images and boxes to one size in a transform before (transforms.Resize)"
+            raise differing_shapes("sample[0]", i, tuple(before), tuple(shape), remedy=remedy)
         images.append(sample[0])
         targets.append(sample[1])
-    try:
-        return collate_values(images, "sample[0]"), targets
-    except CollateError as error:
-        if "shapes" not in str(error):
-            raise
-        place = str(error).partition("; ")[0]
-        raise CollateError(
-            f"{place}; bring images and boxes to one size in a transform before (transforms.Resize)",
-            error.position,
-        ) from None
+    return collate_values(images, "sample[0]"), targets

@@ -82,7 +82,7 @@ class ArrayLeaf:
     def __init__(self, array: Array, cls: type, space: Space, place: str) -> None:
         if array.dtype.hasobject:
             raise unknown_type(place, 0, array, why=f" and dtype {array.dtype}")
-        self.cls: Any = cls
+        self.cls: Any = _NoValue if issubclass(cls, np.ma.MaskedArray) else cls  # masks go the long way
         self.place = place
         self.space = space
         self.shape: tuple[int, ...] = array.shape

@@ -79,12 +79,11 @@ def pad_numbers(values: list[list[Any]], padding: Padding, place: str) -> Any:
         CollateError: integers that share no dtype.
     """
     flat = [number for value in values for number in value]
-    try:
-        together = np.asarray(flat) if flat else np.empty(0, dtype=np.int64)
-    except OverflowError:
-        together = np.empty(0, dtype=object)
-    if together.dtype.hasobject or (together.dtype.kind == "f" and set(map(type, flat)) <= {int, bool}):
-        raise CollateError(f"cannot stack {place}: no integer dtype holds all its numbers; make them floats")
+    together = np.asarray(flat) if flat else np.empty(0, dtype=np.int64)
+    if together.dtype.kind in "fO" and set(map(type, flat)) <= {int, bool}:  # integers beyond int64, rounded
+        if min(flat) < 0 or max(flat) >= 1 << 64:
+            raise CollateError(f"cannot stack {place}: no integer dtype holds all its numbers; make them floats")
+        together = np.asarray(flat, dtype=np.uint64)
     ends = np.cumsum([len(value) for value in values])
     return pad_arrays(np.split(together, ends[:-1]), padding, place)
 
@@ -138,7 +137,7 @@ def pad_tensors(tensors: Sequence[Any], padding: Padding, place: str) -> Any:
     try:
         out = first.new_full(shape, padding.value, dtype=dtype)
         exact = dtype.is_floating_point or dtype.is_complex or first.new_full((), padding.value, dtype=dtype)
-    except (RuntimeError, TypeError) as error:
+    except (OverflowError, RuntimeError, TypeError) as error:
         raise _does_not_hold(padding.value, dtype, place) from error
     if exact is not True and exact.item() != padding.value:
         raise _does_not_hold(padding.value, dtype, place)

@@ -158,10 +158,9 @@ def random_split(
     if generator is not None and seed is not None:
         raise ValueError("seed and generator are two sources of the same number: give one of them, got both")
     counts = _counts(lengths, len(dataset))
-    if seed is not None:
-        seed = checked_seed(seed)
-    else:
+    if seed is None:
         seed = draw_seed() if generator is None else seed_from(generator)
+    seed = checked_seed(seed)
     for place, count in enumerate(counts):
         if not count:
             warnings.warn(

@@ -40,12 +40,12 @@ def deliverer(*, pin_memory: bool, pin_memory_device: str = "", device: Any = No
     if accelerator is None or pin_memory_device not in ("", accelerator.type):
         warnings.warn(
             f"pin_memory=True has no effect: no accelerator of kind {pin_memory_device or 'any'!r} is found",
-            stacklevel=3,
+            stacklevel=4,
         )
         return None
 
     def pin(leaf: Any) -> Any:
-        tensor = torch.from_numpy(leaf) if _is_numeric(leaf) else leaf
+        tensor = torch.from_numpy(_own(leaf)) if _is_numeric(leaf) else leaf
         return tensor.pin_memory() if hasattr(tensor, "pin_memory") else tensor
 
     return lambda batch: map_leaves(pin, batch)
@@ -58,7 +58,7 @@ def _to_device(device: Any) -> Callable[[Any], Any]:
 
         def place(leaf: Any) -> Any:
             # device_put may alias aligned NumPy memory on the CPU: the copy keeps the array its own
-            return jax.device_put(leaf.copy(), device) if _is_numeric(leaf) else leaf
+            return jax.device_put(_own(leaf), device) if _is_numeric(leaf) else leaf
 
         return lambda batch: map_leaves(place, batch)
     torch = require("torch", extra="torch", purpose=f"device={device!r}")
@@ -68,10 +68,15 @@ def _to_device(device: Any) -> Callable[[Any], Any]:
         raise TypeError(f"device must be a torch device, its name, or a JAX device, got {device!r}: {error}") from error
 
     def move(leaf: Any) -> Any:
-        tensor = torch.from_numpy(leaf) if _is_numeric(leaf) else leaf
+        tensor = torch.from_numpy(_own(leaf)) if _is_numeric(leaf) else leaf
         return tensor.to(target) if isinstance(tensor, torch.Tensor) else tensor
 
     return lambda batch: map_leaves(move, batch)
+
+
+def _own(array: Any) -> Any:
+    """A copy in native order: a single sample may be the dataset's own memory, of any layout."""
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
 def _is_numeric(leaf: Any) -> bool:

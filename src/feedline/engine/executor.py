@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from feedline.engine.task import Outcome
-
 if TYPE_CHECKING:
-    from feedline.engine.task import Maker, Task
+    from feedline.engine.task import Maker, Outcome, Task
 
 __all__ = ["Executor", "SerialExecutor"]
 
@@ -43,12 +41,9 @@ class SerialExecutor:
 
     def collect(self) -> Outcome:
         """Make the oldest task's batch."""
-        task = self._tasks[0]
-        try:
-            outcome = Outcome(task, self._maker.make(task.plan))
-        except Exception as error:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn
-            outcome = Outcome(task, error=error)
-        self._tasks.popleft()
+        outcome = self._maker.make(self._tasks[0])
+        if self._tasks:  # the user's code may have closed the loader
+            self._tasks.popleft()
         return outcome
 
     def close(self) -> None:

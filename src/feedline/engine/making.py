@@ -15,19 +15,19 @@ from feedline.batching import BatchWriter, default_collate
 from feedline.datasets import TensorDataset
 from feedline.engine.keys import Keying
 from feedline.engine.policy import FailedSample
-from feedline.engine.task import Batch
+from feedline.engine.task import Batch, Outcome
 from feedline.errors import CollateError, FeedlineError
-from feedline.protocols import gather_of
+from feedline.protocols import gather_of, getitems_of
 from feedline.seeding import Stream, below, bulk_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from feedline.engine.keys import Keys
-    from feedline.engine.task import Recipe
+    from feedline.engine.task import Recipe, Task
     from feedline.order.plan import BatchPlan
 
-__all__ = ["MapMaker", "add_note", "dress"]
+__all__ = ["MapMaker", "add_note", "dress", "located"]
 
 _ATTEMPTS = 10  # replacements tried for one sample before its error is raised: that many bad draws mean a bad dataset
 
@@ -36,6 +36,22 @@ def add_note(error: BaseException, text: str) -> None:
     """Say where an error happened, once: an exception object may be raised again by the user's code."""
     if text not in getattr(error, "__notes__", ()):
         error.add_note(text)
+
+
+def located(error: Exception, plan: BatchPlan) -> Exception:
+    """The error, saying where it happened.
+
+    A StopIteration becomes a RuntimeError: leaving ``next()`` it would end the epoch as if all had been delivered.
+    """
+    if isinstance(error, StopIteration):
+        stopped = RuntimeError(
+            f"the dataset, or a function of the loader, raised StopIteration (epoch {plan.epoch}, step {plan.step}); "
+            f"raise IndexError or an error of your own"
+        )
+        stopped.__cause__ = error
+        return stopped
+    add_note(error, f"while making epoch {plan.epoch}, step {plan.step}, in the main process")
+    return error
 
 
 def dress(recipe: Recipe, samples: Any, indices: Sequence[Any] | None = None) -> Any:
@@ -63,22 +79,18 @@ class MapMaker:
         self._tolerant = recipe.policy.action != "raise"
         self._writes = recipe.batched and recipe.collate_fn is default_collate
         self._gather = _columns(recipe.dataset) if self._writes else None
-        self._getitems = getattr(recipe.dataset, "__getitems__", None) if recipe.batched else None
+        self._getitems = getitems_of(recipe.dataset) if recipe.batched else None
 
-    def make(self, plan: BatchPlan) -> Batch:
-        """The batch of a plan."""
+    def make(self, task: Task) -> Outcome:
+        """The batch of a task, or what the user's code raised."""
+        plan = task.plan
+        failures: list[FailedSample] = []
         with self._keying.open(plan.epoch) as keys:
             try:
-                return self._whole(plan, keys) or self._one_by_one(plan, keys)
-            except StopIteration as error:
-                # A StopIteration that leaves next() would end the epoch as if all samples had been delivered.
-                raise RuntimeError(
-                    f"the dataset, or a function of the loader, raised StopIteration "
-                    f"(epoch {plan.epoch}, step {plan.step}); raise IndexError or an error of your own"
-                ) from error
-            except Exception as error:
-                add_note(error, f"while making epoch {plan.epoch}, step {plan.step}, in the main process")
-                raise
+                batch = self._whole(plan, keys) or self._one_by_one(plan, keys, failures)
+            except Exception as error:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn
+                return Outcome(task, error=located(error, plan), failures=tuple(failures))
+        return Outcome(task, batch, failures=tuple(failures))
 
     def _whole(self, plan: BatchPlan, keys: Keys) -> Batch | None:
         """The batch by ``gather`` or ``__getitems__``; None where there is neither, or a bad sample among them."""
@@ -105,8 +117,7 @@ class MapMaker:
         keys.batch(plan.position)
         return Batch(dress(self._recipe, samples, indices), len(indices), plan.until)
 
-    def _one_by_one(self, plan: BatchPlan, keys: Keys) -> Batch:
-        failures: list[FailedSample] = []
+    def _one_by_one(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample]) -> Batch:
         made: list[Any] = []  # the indices of the samples that could be made
         samples = self._samples(plan, keys, failures, made)
         value = self._written(samples, len(plan.indices), made) if self._writes else list(samples)
@@ -118,7 +129,7 @@ class MapMaker:
             value = dress(self._recipe, value if self._recipe.batched else value[0], made)
         elif self._recipe.batch_transform is not None:
             value = self._recipe.batch_transform(value)
-        return Batch(value, len(plan.indices), plan.until, tuple(failures))
+        return Batch(value, len(plan.indices), plan.until)
 
     @staticmethod
     def _written(samples: Iterator[Any], size: int, made: list[Any]) -> Any:
@@ -142,7 +153,7 @@ class MapMaker:
                 try:
                     sample = dataset[index]
                 except StopIteration as error:
-                    raise RuntimeError(
+                    raise RuntimeError(  # a StopIteration would end this generator
                         f"dataset[{index!r}] raised StopIteration; raise IndexError or an error of your own"
                     ) from error
                 except Exception as error:  # the user's code may raise anything

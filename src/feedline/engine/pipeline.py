@@ -38,7 +38,7 @@ class Pipeline:
         return self
 
     def __next__(self) -> Outcome:
-        """The outcome of the next task that made a batch; the error of one that made none is raised."""
+        """What came of the next task: a batch, or an error."""
         window = self._window
         while not window.ready:
             self._fill()
@@ -47,9 +47,8 @@ class Pipeline:
             outcome = self._executor.collect()
             window.complete(outcome.task.plan.step, outcome)
         outcome = window.release()
-        if outcome.error is not None:
-            raise outcome.error
-        if outcome.batch is None:  # the stream had ended; what was planned beyond it comes back empty as well
+        if outcome.error is None and outcome.batch is None:
+            # The stream had ended; what was planned beyond its end comes back empty as well.
             self._plans = None
             return next(self)
         return outcome

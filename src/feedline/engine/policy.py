@@ -63,9 +63,10 @@ class ErrorPolicy:
     def __post_init__(self) -> None:
         if self.action not in get_args(Action):
             raise ValueError(f"on_error must be 'raise', 'skip', 'replace' or an ErrorPolicy, got {self.action!r}")
-        if self.max_count is not None and (isinstance(self.max_count, bool) or self.max_count < 0):
-            raise ValueError(f"max_count must be None or a number of samples from 0 on, got {self.max_count!r}")
-        if self.max_rate is not None and not 0 <= self.max_rate <= 1:
+        count, rate = self.max_count, self.max_rate
+        if count is not None and (isinstance(count, bool) or not hasattr(count, "__index__") or count < 0):
+            raise ValueError(f"max_count must be None or a number of samples from 0 on, got {count!r}")
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
             raise ValueError(f"max_rate must be None or a share from 0 to 1, got {self.max_rate!r}")
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback must be callable, got {self.callback!r}")
@@ -92,7 +93,7 @@ class FailureBudget:
         for failure in failures:
             self.failed += 1
             if self._policy.callback is not None:
-                self._policy.callback(failure)
+                self._tell(self._policy.callback, failure)
         if not failures:
             return
         limit = self._exceeded()
@@ -102,6 +103,13 @@ class FailureBudget:
                 f"{self.failed} of {self.samples} samples failed, more than {limit} allows; the last was index "
                 f"{last.index!r} in epoch {last.epoch}, step {last.step}: {type(last.error).__name__}: {last.error}"
             ) from last.error
+
+    @staticmethod
+    def _tell(callback: Callable[[FailedSample], object], failure: FailedSample) -> None:
+        try:
+            callback(failure)
+        except StopIteration as error:  # it would end the epoch
+            raise RuntimeError("the callback of on_error raised StopIteration; raise an error of your own") from error
 
     def _exceeded(self) -> str | None:
         policy = self._policy

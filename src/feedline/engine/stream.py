@@ -12,21 +12,23 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from feedline.engine.keys import Keying
-from feedline.engine.making import add_note, dress
+from feedline.engine.making import add_note, dress, located
 from feedline.engine.policy import FailedSample
-from feedline.engine.task import Batch
+from feedline.engine.task import Batch, Outcome
 from feedline.errors import FeedlineError
 from feedline.order.plan import Dealer
 from feedline.protocols import length_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from feedline.engine.keys import Keys
-    from feedline.engine.task import Recipe
-    from feedline.order.plan import BatchPlan, Geometry
+    from feedline.engine.task import Recipe, Task
+    from feedline.order.plan import BatchPlan, Cut, Geometry
 
 __all__ = ["StreamMaker"]
+
+_OPENING = -2  # the index part of the key under which a stream is opened; samples have theirs from 0 on
 
 
 class StreamMaker:
@@ -42,102 +44,147 @@ class StreamMaker:
     def __init__(self, recipe: Recipe, geometry: Geometry, *, origin: int, position: int) -> None:
         self._recipe = recipe
         self._geometry = geometry
+        self._step = (position - origin) // geometry.span
         self._origin = origin
-        self._position = position
         self._keying = Keying(recipe)
+        self._reader = _Reader(recipe, position, geometry.shard.world_size - 1)
+        self._dealer: Dealer[Any] | None = None
+        self._dealt: tuple[list[Any], Cut] | None = None  # kept until the batch is made: Ctrl-C may come in between
+
+    def make(self, task: Task) -> Outcome:
+        """The next batch, or what the user's code raised; neither when the stream has ended."""
+        batch = error = None
+        with self._keying.open(task.plan.epoch) as keys:
+            try:
+                batch = self._batch(task.plan, keys)
+            except Exception as raised:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn
+                error = located(raised, task.plan)
+        self._dealt = None
+        return Outcome(task, batch, error, self._reader.told())
+
+    def _batch(self, plan: BatchPlan, keys: Keys) -> Batch | None:
+        reader = self._reader
+        reader.enter(plan, keys)
+        if self._dealer is None:
+            reader.open()
+            head, step = reader.head, self._step
+            self._dealer = Dealer(reader, self._geometry, origin=self._origin, step=step, head=head)
+        if self._dealt is None:
+            self._dealt = next(self._dealer, None)
+        if self._dealt is None:
+            reader.warn_if_used_up(plan.epoch)
+            return None
+        samples, cut = self._dealt
+        if not self._recipe.batched:
+            return Batch(dress(self._recipe, samples[0]), 1, cut.until)
+        keys.batch(cut.start)
+        return Batch(dress(self._recipe, samples), len(samples), cut.until)
+
+
+class _Reader:
+    """The stream's samples, each read under its own key. No generator function: an error would end it for good.
+
+    Args:
+        recipe: how batches are made.
+        position: how many samples to pass over.
+        keep: how many of the first of those to keep in ``head``.
+    """
+
+    def __init__(self, recipe: Recipe, position: int, keep: int) -> None:
+        self._dataset = recipe.dataset
+        self._skips = recipe.policy.action == "skip"
+        self._promised = length_of(recipe.dataset)
+        self._samples: Iterator[Any] | None = None
         self._plan: BatchPlan | None = None
         self._keys: Keys | None = None
         self._failures: list[FailedSample] = []
-        self._dealer: Dealer[Any] | None = None
+        self._position = position
+        self._keep = keep
+        self.head: list[Any] = []
 
-    def make(self, plan: BatchPlan) -> Batch | None:
-        """The next batch, or None when the stream has ended."""
-        self._plan = plan
-        with self._keying.open(plan.epoch) as self._keys:
-            try:
-                dealer = self._dealer
-                if dealer is None:
-                    dealer = self._dealer = self._open()
-                dealt = next(dealer, None)
-                if dealt is None:
-                    return None
-                samples, cut = dealt
-                failures, self._failures = tuple(self._failures), []
-                if self._recipe.batched:
-                    self._keys.batch(cut.start)
-                value = dress(self._recipe, samples if self._recipe.batched else samples[0])
-                return Batch(value, len(samples), cut.until, failures)
-            except StopIteration as error:
-                raise RuntimeError(
-                    f"a function of the loader raised StopIteration (epoch {plan.epoch}, step {plan.step}); "
-                    f"raise an error of your own"
-                ) from error
-            except Exception as error:
-                add_note(error, f"while making epoch {plan.epoch}, step {plan.step}, in the main process")
-                raise
+    def enter(self, plan: BatchPlan, keys: Keys) -> None:
+        """Read on for this batch, under its keys."""
+        self._plan, self._keys = plan, keys
 
-    def _open(self) -> Dealer[Any]:
-        samples = _Samples(self._recipe, self._enter, self._fail)
-        head: list[Any] = []
-        for _ in range(self._position):
+    def told(self) -> tuple[FailedSample, ...]:
+        """The samples that failed and were not told yet."""
+        told, self._failures = tuple(self._failures), []
+        return told
+
+    def open(self) -> None:
+        """Begin the stream anew and pass over what was read before."""
+        assert self._keys is not None
+        self._keys.sample(0, _OPENING)
+        samples = iter(self._dataset)
+        passed = 0
+        while passed < self._position:
+            self._keys.sample(passed, passed)
             try:
                 sample = next(samples)
             except StopIteration:
                 raise FeedlineError(
                     f"the state says that {self._position} samples were delivered, but the stream ended after "
-                    f"{samples.position}; resume with the dataset that the state was taken from"
+                    f"{passed}; resume with the dataset that the state was taken from"
                 ) from None
-            if len(head) < self._geometry.shard.world_size - 1:
-                head.append(sample)
-        self._failures.clear()  # those of samples that were delivered before
-        step = (self._position - self._origin) // self._geometry.span
-        return Dealer(samples, self._geometry, origin=self._origin, step=step, head=head)
-
-    def _enter(self, position: int) -> None:
-        assert self._keys is not None
-        self._keys.sample(position, position)
-
-    def _fail(self, position: int, error: Exception) -> None:
-        assert self._plan is not None
-        self._failures.append(FailedSample(position, self._plan.epoch, self._plan.step, error))
-
-
-class _Samples:
-    """The stream's samples, each read under its own key. No generator function: an error would end it for good."""
-
-    def __init__(self, recipe: Recipe, enter: Callable[[int], None], failed: Callable[[int, Exception], None]) -> None:
-        self._enter = enter
-        self._failed = failed
-        self._skips = recipe.policy.action == "skip"
-        self._samples = iter(recipe.dataset)
-        self._promised = length_of(recipe.dataset)
-        self.position = 0
+            except Exception:
+                if _is_over(samples):
+                    raise
+                continue  # it was raised, or skipped, before
+            if passed < self._keep:
+                self.head.append(sample)
+            passed += 1
+        self._samples = samples
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
+        assert self._keys is not None
         while True:
-            self._enter(self.position)
+            if self._samples is None:
+                self.open()
+            assert self._samples is not None
+            self._keys.sample(self._position, self._position)
             try:
                 sample = next(self._samples)
             except StopIteration:
                 raise
-            except Exception as error:
-                add_note(error, f"in sample {self.position} of the stream")
-                if not self._skips or _is_over(self._samples):
-                    raise
-                self._failed(self.position, error)
+            except Exception as error:  # noqa: BLE001 -- as above
+                self._fail(error, self._samples)
                 continue
-            self.position += 1
-            if self._promised is not None and self.position == self._promised + 1:
-                warnings.warn(
-                    f"the dataset's len() is {self._promised}, but it goes on beyond that; len(loader) is too small",
-                    stacklevel=2,
-                )
+            except BaseException:
+                if _is_over(self._samples) or type(self._samples).__module__ in {"builtins", "itertools"}:
+                    self._samples = None  # Ctrl-C ended a generator, maybe one inside map() or chain(): open it anew
+                raise
+            self._position += 1
+            self._warn_if_longer()
             return sample
+
+    def _fail(self, error: Exception, samples: Iterator[Any]) -> None:
+        """Note a sample that failed, and raise its error unless the stream can go on without it."""
+        assert self._plan is not None
+        add_note(error, f"in sample {self._position} of the stream")
+        self._failures.append(FailedSample(self._position, self._plan.epoch, self._plan.step, error))
+        if not self._skips or _is_over(samples):
+            raise error
+
+    def _warn_if_longer(self) -> None:
+        if self._promised is not None and self._position == self._promised + 1:
+            warnings.warn(
+                f"the dataset's len() is {self._promised}, but it goes on beyond that; len(loader) is too small",
+                stacklevel=2,
+            )
+
+    def warn_if_used_up(self, epoch: int) -> None:
+        """Say so when an epoch after the first is empty because the dataset is an iterator and not an iterable."""
+        if epoch and self._position == 0 and self._samples is self._dataset:
+            warnings.warn(
+                f"epoch {epoch} is empty: the dataset is an iterator, which an earlier epoch has used up; give an "
+                f"iterable, whose __iter__ begins anew",
+                stacklevel=2,
+            )
 
 
 def _is_over(iterator: object) -> bool:
-    """Whether an iterator is a generator that an error has ended: it would only say that it is at its end."""
+    """Whether an iterator is a generator that has ended: after an error it would only say that it is at its end."""
     return isinstance(iterator, types.GeneratorType) and iterator.gi_frame is None

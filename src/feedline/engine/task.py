@@ -58,26 +58,32 @@ class Batch:
         value: what the training loop gets.
         samples: how many samples it was to hold; fewer are in it where some failed and were skipped.
         until: the global position up to which the epoch is done with it.
-        failures: the samples that could not be made.
     """
 
     value: Any
     samples: int
     until: int
-    failures: tuple[FailedSample, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a task: a batch, an error of the user's code, or neither: the stream had ended."""
+    """What came of a task: a batch, an error of the user's code, or neither: the stream had ended.
+
+    Attributes:
+        task: what was to be done.
+        batch: the batch, if one was made.
+        error: what the user's code raised, if it did.
+        failures: the samples that could not be made, whether or not a batch came of the others.
+    """
 
     task: Task
     batch: Batch | None = None
     error: Exception | None = None
+    failures: tuple[FailedSample, ...] = ()
 
 
 class Maker(Protocol):
     """Makes batches by a recipe, in whatever process or thread it lives."""
 
-    def make(self, plan: BatchPlan) -> Batch | None:
-        """The batch of a plan; None when a stream has ended. Raises what the user's code raises."""
+    def make(self, task: Task) -> Outcome:
+        """What comes of a task. Of the user's code only what is no ``Exception`` (Ctrl-C) is raised."""

@@ -97,7 +97,7 @@ class _Budget:
         self._left = self._max_nbytes = max_nbytes
 
     def read(self, nbytes: int) -> bytes:
-        data = self._stream.read(min(nbytes, self._left + 1))
+        data = self._stream.read(nbytes)  # tarfile asks for a few blocks at a time
         self._left -= len(data)
         if self._left < 0:
             raise FeedlineError(f"{self._archive}: expands beyond max_nbytes={self._max_nbytes}")

@@ -126,6 +126,8 @@ class StratifiedBatchSampler(BatchSampler):
         generator: Any = None,
     ) -> None:
         batch_size = positive_integer("batch_size", batch_size)
+        if isinstance(min_per_class, bool) or not hasattr(min_per_class, "__index__") or min_per_class < 0:
+            raise ValueError(f"min_per_class must be a non-negative integer, got {min_per_class!r}")
         strata = Strata.of(labels)
         needed = max(min_per_class, 1) * len(strata.counts)
         if batch_size < needed:
@@ -142,6 +144,7 @@ class StratifiedBatchSampler(BatchSampler):
                 f"got {group_size}"
             )
         sampler = _StratifiedSampler(strata, group_size, min_per_class, generator)
+        sampler.order(0, 0)  # checks the group against the classes
         super().__init__(sampler, batch_size, drop_last)
         self._stratified = sampler
 

@@ -18,6 +18,7 @@ __all__ = ["Cursor"]
 _VERSION = 1
 _LARGEST = (1 << 63) - 1  # positions are int64; seeds may take 64 bits
 _LARGEST_SEED = (1 << 64) - 1
+_LARGEST_SIZE = 1 << 128  # a batch may be asked to be larger than anything, to have all in one
 _NAME_LENGTH = 100
 
 
@@ -81,8 +82,8 @@ class Cursor:
             epoch=_integer(state, "epoch", 0, _LARGEST),
             position=_integer(state, "position", 0, _LARGEST),
             origin=_integer(state, "origin", 0, _LARGEST),
-            batch_size=_integer(state, "batch_size", 1, _LARGEST),
-            world_size=_integer(state, "world_size", 1, _LARGEST),
+            batch_size=_integer(state, "batch_size", 1, _LARGEST_SIZE),
+            world_size=_integer(state, "world_size", 1, _LARGEST_SIZE),
             length=None if state.get("length") is None else _integer(state, "length", 0, _LARGEST),
             sampler=sampler,
             sampler_state=state.get("sampler_state"),

@@ -1,21 +1,29 @@
 """Plans of a user's own sampler: drawn in order, once, as the loader comes to them.
 
-Guarantee (contract 3): what was drawn ahead does not count. A sampler with ``state_dict`` is asked for its state with
-each batch drawn, and that state is handed out when the batch is delivered; one without is replayed by its indices
-alone, no sample is loaded.
+Guarantee (contracts 2 and 3): what was drawn ahead does not count. A sampler with ``state_dict`` is asked for its state
+with each batch drawn, and that state is handed out when the batch is delivered; one without is replayed by its indices
+alone, no sample is loaded. A sampler that draws from global generators finds them seeded by (seed, epoch), goes on in
+its own stream at each draw, and leaves them as they were.
 """
 
 from __future__ import annotations
 
-from itertools import islice
+import copy
+import operator
+import types
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from feedline.errors import StateError
+from feedline.generators import GlobalGenerators
 from feedline.order.plan import BatchPlan, Dealer
 from feedline.protocols import Stateful
+from feedline.seeding import Stream, bulk_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from feedline.order.cursor import Cursor
     from feedline.order.plan import Geometry
@@ -23,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["DrawnPlans"]
 
 _END: Any = object()
+_BATCH_BITS = 32  # a batch's samples have positions of their own: the batch's number and 32 bits within it
 
 
 class DrawnPlans:
@@ -40,58 +49,86 @@ class DrawnPlans:
         self._epoch = cursor.epoch
         self._batches = batches
         self._states: dict[int, Any] = {}
-        self._first = 0  # samples in the batches drawn so far: a batch's samples have positions of their own
+        self._generators = _generators(sampler)
+        self._pads = geometry.shard.end == "pad"
         head: list[Any] = []
-        if cursor.sampler_state is not None:
-            if not isinstance(sampler, Stateful):
-                raise StateError(
-                    f"state['sampler_state'] is given, but {type(sampler).__name__} has no load_state_dict"
-                )
-            sampler.load_state_dict(cursor.sampler_state)
-            items = iter(sampler)
-        else:
-            items = iter(sampler)
-            replayed = list(islice(items, geometry.shard.world_size - 1)) if cursor.position else []
-            head = replayed[: cursor.position]
-            items = _chained(replayed[cursor.position :], items)
-            self._skip(items, cursor.position - len(head), head)
+        with self._generators as generators:
+            if generators is not None:
+                generators.seed(int(bulk_words(cursor.seed or 0, cursor.epoch, Stream.SAMPLER.word(), 0, 1)[0]))
+            if cursor.position and cursor.position == cursor.length:
+                items: Iterator[Any] = iter(())  # a sampler's own state may not tell its end from its beginning
+            elif cursor.sampler_state is not None:
+                items, head = self._restored(cursor.sampler_state)
+            else:
+                items = iter(sampler)
+                self._skip(items, cursor.position, head, geometry.shard.world_size - 1)
         step = (cursor.position - cursor.origin) // geometry.span
         self._dealt = Dealer(items, geometry, origin=cursor.origin, step=step, head=head)
         self._step = step
 
-    def _skip(self, items: Iterator[Any], count: int, head: list[Any]) -> None:
-        """Pass over what was delivered before."""
-        if self._batches:
-            self._first += sum(len(batch) for batch in head)
+    @property
+    def length(self) -> int | None:
+        """How many items the epoch has, once that is known."""
+        return self._dealt.length
+
+    def _restored(self, state: Any) -> tuple[Iterator[Any], list[Any]]:
+        """What the sampler goes on with, and the epoch's first items, which padding may need."""
+        if not isinstance(state, Mapping) or set(state) != {"sampler", "head"} or not isinstance(state["head"], list):
+            raise StateError(f"state['sampler_state'] must hold 'sampler' and 'head', got {state!r:.80}")
+        if not isinstance(self._sampler, Stateful):
+            raise StateError(
+                f"state['sampler_state'] is given, but {type(self._sampler).__name__} has no load_state_dict"
+            )
+        self._sampler.load_state_dict(copy.deepcopy(state["sampler"]))
+        return iter(self._sampler), state["head"]
+
+    def _skip(self, items: Iterator[Any], count: int, head: list[Any], needed: int) -> None:
+        """Pass over what was delivered before, remembering the first that padding may need."""
         for number in range(count):
             item = next(items, _END)
             if item is _END:
                 raise StateError(
-                    f"the state says that {count + len(head)} items of the sampler were delivered, but "
-                    f"{type(self._sampler).__name__} yielded only {number + len(head)}"
+                    f"the state says that {count} items of the sampler were delivered, but "
+                    f"{type(self._sampler).__name__} yielded only {number}"
                 )
-            if self._batches:
-                self._first += len(item)
+            if len(head) < needed:
+                head.append(item)
 
     def __iter__(self) -> Iterator[BatchPlan]:
         return self
 
     def __next__(self) -> BatchPlan:
-        items, cut = next(self._dealt)
+        with self._generators:
+            items, cut = next(self._dealt)
         step, self._step = self._step, self._step + 1
         if isinstance(self._sampler, Stateful):
-            self._states[step] = self._sampler.state_dict()
+            head = [_plain(item) for item in self._dealt.head] if self._pads else []
+            self._states[step] = {"sampler": copy.deepcopy(self._sampler.state_dict()), "head": head}
         if not self._batches:
             return BatchPlan(self._epoch, step, items, cut.start, cut.until)
-        indices = list(items[0])
-        first, self._first = self._first, self._first + len(indices)
-        return BatchPlan(self._epoch, step, indices, first, cut.until)
+        try:
+            indices = list(items[0])
+        except TypeError:
+            raise TypeError(f"batch_sampler must yield lists of indices, got {items[0]!r}") from None
+        if not indices:
+            raise ValueError(f"batch_sampler must yield lists of indices, got an empty one as batch {cut.start}")
+        return BatchPlan(self._epoch, step, indices, cut.start << _BATCH_BITS, cut.until)
 
     def delivered(self, step: int) -> Any:
         """What the sampler saved when this step was drawn, or None."""
         return self._states.pop(step, None)
 
 
-def _chained(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
-    yield from first
-    yield from rest
+def _plain(item: Any) -> Any:
+    """An index as JSON takes it."""
+    if isinstance(item, list | tuple):
+        return [_plain(part) for part in item]
+    return operator.index(item) if hasattr(item, "__index__") else item
+
+
+def _generators(sampler: object) -> AbstractContextManager[GlobalGenerators | None]:
+    """The global generators, kept from draw to draw; nothing for what draws none: containers, and who says so."""
+    silent = type(sampler).__module__ in {"builtins", "itertools"} and not isinstance(sampler, types.GeneratorType)
+    if silent or getattr(sampler, "uses_global_rng", True) is False:
+        return nullcontext()
+    return GlobalGenerators(keep=True)

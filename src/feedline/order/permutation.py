@@ -10,6 +10,7 @@ network, which holds a few round keys and two blocks of 4,096 indices, whether t
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["FeistelNetwork", "PermutedOrder"]
 
 _SHUFFLE_BELOW = 1 << 16  # element numbers fit 16 bits; a Feistel network is best when large
-_NUMBER_MASK = np.uint64(_SHUFFLE_BELOW - 1)
 _MAX_LENGTH = 1 << 62  # halves of at most 2**31 leave room for sums and 32-bit multiply-high in 64 bits
 _BLOCK = 1 << 12  # what a lone batch computes, 0.1 ms: NumPy's cost a call is below half of it
 _CHUNK = 1 << 15  # what a long take computes at a time: four arrays of 256 KiB stay in the L2 cache
@@ -170,10 +170,10 @@ class PermutedOrder:
         if self._shuffled is None:
             stream = seeding.Stream.PERMUTATION.word()
             words = seeding.bulk_words(self.seed, self.epoch, stream, 0, self.length)
-            words &= ~_NUMBER_MASK
-            words |= np.arange(self.length, dtype=np.uint64)
+            low = words.view(np.uint16)[0 if sys.byteorder == "little" else 3 :: 4]
+            low[:] = np.arange(self.length, dtype=np.uint16)
             words.sort()
-            object.__setattr__(self, "_shuffled", words.astype(np.uint16))  # the cast keeps the low 16 bits
+            object.__setattr__(self, "_shuffled", low.copy())
         assert self._shuffled is not None
         return self._shuffled
 

@@ -201,6 +201,10 @@ class Dealer(Generic[T]):
         origin: the global position at which this geometry began.
         step: the first step to yield.
         head: the epoch's first items, when ``items`` does not begin there; padding repeats them.
+
+    Attributes:
+        length: how many items the epoch has, once the iterator has ended.
+        head: the first items, up to one less than there are ranks.
     """
 
     def __init__(
@@ -210,9 +214,10 @@ class Dealer(Generic[T]):
         self._geometry = geometry
         self._origin = origin
         self._step = step
-        self._head = list(head)
+        self.head = list(head)
         self._taken: list[T] = []
         self._ended = False
+        self.length: int | None = None
 
     def __iter__(self) -> Iterator[tuple[list[T], Cut]]:
         return self
@@ -228,11 +233,13 @@ class Dealer(Generic[T]):
         full = geometry.full_cut(self._step, self._origin)
         base = full.until - geometry.span
         cut = full if len(taken) == geometry.span else geometry.last_cut(base, len(taken))
+        if self._ended:
+            self.length = base + len(taken)
         self._taken = []
         if cut is None:
             raise StopIteration
         self._step += 1
-        self._head += taken[: max(geometry.shard.world_size - 1 - len(self._head), 0)]
+        self.head += taken[: max(geometry.shard.world_size - 1 - len(self.head), 0)]
         missing = max(cut.stop - base - len(taken), 0)
-        taken += [self._head[number % len(self._head)] for number in range(missing)]
+        taken += [self.head[number % len(self.head)] for number in range(missing)]
         return taken[cut.start - base : cut.stop - base], cut

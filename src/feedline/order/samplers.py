@@ -367,8 +367,11 @@ def known_order(sampler: object, seed: int, epoch: int) -> Order | None:
     ours = seekable(sampler)
     if ours is not None:
         return ours.order(seed, epoch)
-    if isinstance(sampler, list | tuple | range | np.ndarray):
-        values = np.asarray(sampler)
+    if type(sampler) in {list, tuple, range, np.ndarray}:  # a subclass may iterate in its own way
+        try:
+            values = np.asarray(sampler)
+        except ValueError:  # lists of different lengths
+            return None
         if values.ndim == 1 and (values.dtype.kind in "iu" or not values.size):
             return ListedOrder(values.astype(np.int64))
     return None

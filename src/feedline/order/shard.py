@@ -5,6 +5,7 @@ Guarantee: a `Shard` is plain checked data. Looking at the environment is `detec
 
 from __future__ import annotations
 
+import operator
 import os
 import sys
 from dataclasses import dataclass
@@ -48,8 +49,9 @@ class Shard:
     def __post_init__(self) -> None:
         for name in ("rank", "world_size"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
+            if isinstance(value, bool) or not hasattr(value, "__index__"):
                 raise TypeError(f"shard: {name} must be an integer, got {value!r}")
+            object.__setattr__(self, name, operator.index(value))
         if self.world_size < 1:
             raise ValueError(f"shard: world_size must be a positive integer, got {self.world_size}")
         if not 0 <= self.rank < self.world_size:

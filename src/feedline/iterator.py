@@ -1,0 +1,71 @@
+"""What a loop holds of a loader: an iterator over one epoch.
+
+Guarantee: it takes its epoch at its first ``next()``, not before. Several may be under way at once; one may be used by
+several threads, one at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from feedline.epoch import Epoch
+
+__all__ = ["EpochIterator"]
+
+
+class EpochIterator:
+    """One epoch of a loader.
+
+    Args:
+        begin: gives the epoch, at the first ``next()``.
+        touch: is told of the epoch before each batch.
+        length: gives the number of batches of an epoch.
+    """
+
+    def __init__(self, begin: Callable[[], Epoch], touch: Callable[[Epoch], None], length: Callable[[], int]) -> None:
+        self._begin = begin
+        self._touch = touch
+        self._length = length
+        self._lock = threading.Lock()
+        self._owner: int | None = None
+        self._closed = False
+        self._epoch: Epoch | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __len__(self) -> int:
+        return self._length()
+
+    def __next__(self) -> Any:
+        thread = threading.get_ident()
+        if self._owner == thread:
+            raise RuntimeError("next() was called on an iterator by code that this iterator runs: use another iterator")
+        with self._lock:
+            self._owner = thread
+            try:
+                if self._closed:
+                    raise RuntimeError("the loader was closed: iterate over it again for a new epoch")
+                if self._epoch is None:
+                    self._epoch = self._begin()
+                self._touch(self._epoch)
+                return next(self._epoch)
+            finally:
+                self._owner = None
+
+    def close(self) -> None:
+        """Stop what the epoch started; a further ``next()`` is an error. Waits for a batch under way elsewhere."""
+        self._closed = True
+        if self._owner == threading.get_ident():  # the batch under way is what closes the loader
+            self._stop()
+            return
+        with self._lock:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._epoch is not None:
+            self._epoch.close()

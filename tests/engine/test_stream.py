@@ -1,0 +1,251 @@
+"""Laws of streams: in order, each sample once, on the rank whose turn it is; errors and Ctrl-C lose nothing."""
+
+import random
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import feedline
+from feedline import DataLoader, ErrorPolicy, FeedlineError, IterableDataset, Shard
+
+
+class Counting(IterableDataset):
+    """0, 1, 2, … by an iterator that goes on after an error, or by a generator, which does not."""
+
+    def __init__(self, length, faults=None, *, generator=False):
+        self.length = length
+        self.faults = {position: list(errors) for position, errors in (faults or {}).items()}
+        self.generator = generator
+        self.opened = 0
+
+    def __iter__(self):
+        self.opened += 1
+        items = _Items(self)
+        return (item for item in items) if self.generator else items
+
+
+class _Items:
+    def __init__(self, dataset):
+        self.dataset = dataset
+        self.place = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.dataset.faults.get(self.place):
+            raise self.dataset.faults[self.place].pop(0)
+        if self.place >= self.dataset.length:
+            raise StopIteration
+        self.place += 1
+        return self.place - 1
+
+
+def run(iterator, *errors):
+    got = []
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return got
+        except errors as error:
+            got.append(type(error).__name__)
+        else:
+            got.append(np.asarray(batch).tolist())
+
+
+@given(
+    st.integers(0, 30), st.integers(1, 6), st.integers(1, 4), st.sampled_from(["pad", "drop", "exact"]), st.booleans()
+)
+def test_a_stream_is_dealt_as_a_list_is(length, size, world, end, drop_last):
+    for rank in range(world):
+        shape = {"batch_size": size, "drop_last": drop_last, "shard": Shard(rank, world, end), "seed": 1}
+        known = [batch.tolist() for batch in DataLoader(range(length), **shape)]
+        assert [batch.tolist() for batch in DataLoader(Counting(length), **shape)] == known
+
+
+def test_a_stream_is_opened_once_an_epoch_at_the_first_batch():
+    dataset = Counting(5)
+    loader = DataLoader(dataset, batch_size=2)
+    iterator = iter(loader)
+    assert dataset.opened == 0
+    next(iterator)
+    assert dataset.opened == 1
+    assert [len(list(loader)) for _ in range(2)] == [3, 3]
+    assert dataset.opened == 3
+
+
+def test_an_endless_stream_is_read_no_further_than_needed():
+    read = []
+
+    class Endless(IterableDataset):
+        def __iter__(self):
+            number = 0
+            while True:
+                read.append(number)
+                yield number
+                number += 1
+
+    iterator = iter(DataLoader(Endless(), batch_size=3))
+    assert [next(iterator).tolist() for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]
+    assert read == list(range(6))
+
+
+@pytest.mark.parametrize("generator", [False, True])
+@pytest.mark.parametrize("position", [0, 3, 4, 9])
+def test_ctrl_c_while_reading_loses_nothing(position, generator):
+    dataset = Counting(10, {position: [KeyboardInterrupt()]}, generator=generator)
+    got = run(iter(DataLoader(dataset, batch_size=4)), KeyboardInterrupt)
+    assert "KeyboardInterrupt" in got
+    assert [batch for batch in got if batch != "KeyboardInterrupt"] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("stage", ["collate_fn", "batch_transform"])
+def test_ctrl_c_after_reading_loses_nothing(stage):
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupted(batch):
+        if 4 in np.asarray(batch) and interrupts:
+            raise interrupts.pop()
+        return batch
+
+    got = run(iter(DataLoader(Counting(10), batch_size=4, **{stage: interrupted})), KeyboardInterrupt)
+    assert got == [[0, 1, 2, 3], "KeyboardInterrupt", [4, 5, 6, 7], [8, 9]]
+
+
+def test_after_an_error_the_samples_already_read_come_in_the_next_batch():
+    dataset = Counting(10, {6: [ValueError("bad")]})
+    assert run(iter(DataLoader(dataset, batch_size=4)), ValueError) == [
+        [0, 1, 2, 3],
+        "ValueError",
+        [4, 5, 6, 7],
+        [8, 9],
+    ]
+
+
+def test_an_error_says_where():
+    dataset = Counting(10, {6: [KeyError("bad")]})
+    iterator = iter(DataLoader(dataset, batch_size=4))
+    next(iterator)
+    with pytest.raises(KeyError, match="bad") as caught:
+        next(iterator)
+    notes = " ".join(caught.value.__notes__)
+    assert "sample 6 of the stream" in notes
+    assert "epoch 0, step 1" in notes
+
+
+def test_a_stream_that_raised_before_is_resumed_beyond_its_error():
+    def dataset():
+        return Counting(10, {2: [ValueError("bad")]})
+
+    loader = DataLoader(dataset(), batch_size=3)
+    iterator = iter(loader)
+    with pytest.raises(ValueError):
+        next(iterator)
+    assert next(iterator).tolist() == [0, 1, 2]
+    again = DataLoader(dataset(), batch_size=3)
+    again.load_state_dict(loader.state_dict())
+    assert run(iter(again), ValueError) == [[3, 4, 5], [6, 7, 8], [9]]
+
+
+@pytest.mark.parametrize("stage", ["collate_fn", "batch_transform"])
+def test_stop_iteration_of_a_function_is_an_error(stage):
+    def stops(batch):
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match=r"raised StopIteration \(epoch 0, step 0\)"):
+        next(iter(DataLoader(Counting(3), **{stage: stops})))
+
+
+def test_bad_samples_are_skipped_counted_and_told():
+    told = []
+    faults = {2: [ValueError("bad")], 5: [ValueError("bad"), KeyError("worse")]}
+    policy = ErrorPolicy("skip", max_count=3, callback=lambda failed: told.append((failed.index, failed.step)))
+    got = run(iter(DataLoader(Counting(8, faults), batch_size=4, on_error=policy)))
+    assert got == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert told == [(2, 0), (5, 1), (5, 1)]
+
+
+def test_too_many_bad_samples_are_an_error():
+    faults = {1: [ValueError("bad")] * 3}
+    policy = ErrorPolicy("skip", max_count=2)
+    with pytest.raises(FeedlineError, match=r"3 of 4 samples failed, more than max_count=2 allows.*ValueError: bad"):
+        list(DataLoader(Counting(8, faults), batch_size=4, on_error=policy))
+
+
+def test_a_generator_that_an_error_has_ended_is_not_taken_for_complete():
+    dataset = Counting(8, {3: [ValueError("bad")]}, generator=True)
+    with pytest.raises(ValueError, match="bad"):
+        list(DataLoader(dataset, batch_size=2, on_error="skip"))
+
+
+def test_a_resume_beyond_the_streams_end_is_an_error():
+    loader = DataLoader(Counting(10), batch_size=4)
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    shorter = DataLoader(Counting(5), batch_size=4)
+    shorter.load_state_dict(loader.state_dict())
+    with pytest.raises(FeedlineError, match="8 samples were delivered, but the stream ended after 5"):
+        next(iter(shorter))
+
+
+class Sized(Counting):
+    def __len__(self):
+        return 4
+
+
+def test_a_stream_longer_than_its_length_warns_and_loses_nothing():
+    loader = DataLoader(Sized(6), batch_size=2)
+    assert len(loader) == 2
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    with pytest.warns(UserWarning, match=r"len\(\) is 4, but it goes on beyond that"):
+        assert next(iterator).tolist() == [4, 5]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(DataLoader(Sized(4), batch_size=2))) == 2
+
+
+class Shuffled(IterableDataset):
+    """Draws when it is opened, as shuffled shards do, and for each sample."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def __iter__(self):
+        order = list(range(12))
+        self.draw(order)
+        return iter(order)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [random.shuffle, np.random.shuffle, lambda order: feedline.rng().shuffle(order)],
+    ids=["python", "numpy", "rng"],
+)
+def test_what_a_stream_draws_when_it_is_opened_is_keyed(draw, same_global_generators):
+    def epochs(size):
+        loader = DataLoader(Shuffled(draw), batch_size=size, seed=5)
+        return [np.concatenate(list(loader)).tolist() for _ in range(2)]
+
+    first, second = epochs(3)
+    assert first != second
+    assert epochs(3) == epochs(4) == [first, second]
+
+
+def test_samples_draw_by_their_position():
+    class Noisy(IterableDataset):
+        def __iter__(self):
+            for _ in range(10):
+                yield random.random(), np.random.rand(), feedline.rng().random()
+
+    def drawn(size, seed):
+        loader = DataLoader(Noisy(), batch_size=size, seed=seed)
+        return [tuple(map(tuple, np.concatenate([np.stack(batch, 1) for batch in loader]))) for _ in range(2)]
+
+    assert drawn(3, 1) == drawn(4, 1)
+    first, second = drawn(3, 1)
+    assert len({number for sample in first + second + drawn(3, 2)[0] for number in sample}) == 90

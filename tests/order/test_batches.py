@@ -1,0 +1,134 @@
+"""Laws of batch samplers: consecutive lists of a sampler's indices, as torch's; strata in every batch."""
+
+import numpy as np
+import pytest
+import torch.utils.data as torch_data
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedline.order.batches import BatchSampler, StratifiedBatchSampler, unwrapped
+from feedline.order.samplers import RandomSampler, SequentialSampler
+
+
+@given(st.integers(0, 40), st.integers(1, 9), st.booleans())
+def test_batches_are_torchs(length, size, drop_last):
+    ours = BatchSampler(range(length), size, drop_last)
+    theirs = torch_data.BatchSampler(range(length), size, drop_last)
+    assert list(ours) == list(theirs)
+    assert len(ours) == len(theirs) == len(list(ours))
+    assert [ours.batch_size, ours.drop_last] == [theirs.batch_size, theirs.drop_last]
+    assert ours.sampler == range(length)
+
+
+def test_any_iterable_is_a_sampler():
+    assert list(BatchSampler((name for name in "abc"), np.int64(2), drop_last=False)) == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
+def test_batches_have_a_positive_size_as_in_torch(size):
+    with pytest.raises(ValueError, match="batch_size must be a positive integer, got"):
+        BatchSampler([0], size, drop_last=False)
+    with pytest.raises(ValueError):
+        torch_data.BatchSampler([0], size, drop_last=False)
+
+
+@pytest.mark.parametrize("value", [1, None, "no"])
+def test_drop_last_is_a_boolean_as_in_torch(value):
+    with pytest.raises(ValueError, match="drop_last must be True or False, got"):
+        BatchSampler([0], 2, value)
+    with pytest.raises(ValueError):
+        torch_data.BatchSampler([0], 2, value)
+
+
+def test_without_the_samplers_length_there_is_none():
+    with pytest.raises(TypeError, match=r"BatchSampler has no len\(\): list_iterator has no __len__"):
+        len(BatchSampler(iter([1]), 2, drop_last=False))
+
+
+def test_the_epoch_is_handed_on():
+    sampler = RandomSampler(range(20))
+    BatchSampler(sampler, 2, drop_last=False).set_epoch(5)
+    assert sampler.requested_epoch() == 5
+    BatchSampler([1, 2], 2, drop_last=False).set_epoch(5)  # nobody to tell
+
+
+def test_ours_over_ours_comes_apart():
+    sampler = SequentialSampler(range(5))
+    assert unwrapped(BatchSampler(sampler, 3, drop_last=True)) == (sampler, 3, True)
+    assert unwrapped(BatchSampler([0, 1], 3, drop_last=True)) is None
+    assert unwrapped([[0, 1]]) is None
+
+    class Own(BatchSampler):
+        def __iter__(self):
+            return iter([[0]])
+
+    assert unwrapped(Own(sampler, 3, False)) is None
+
+
+LABELS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
+
+
+@given(LABELS, st.integers(4, 20), st.integers(1, 2))
+def test_each_full_batch_holds_each_class(labels, size, least):
+    classes = len(set(labels))
+    if size < least * classes:
+        with pytest.raises(ValueError, match="batch_size must be at least min_per_class"):
+            StratifiedBatchSampler(labels, size, min_per_class=least)
+        return
+    sampler = StratifiedBatchSampler(labels, size, min_per_class=least)
+    batches = list(sampler)
+    assert len(batches) == len(sampler)
+    drawn = np.concatenate(batches)
+    assert set(drawn.tolist()) == set(range(len(labels)))
+    assert sampler.repeats == len(drawn) - len(labels)
+    for batch in batches:
+        if len(batch) == size:
+            assert np.bincount(np.array(labels)[batch], minlength=4)[sorted(set(labels))].min() >= least
+
+
+def test_a_thousand_to_ten_are_in_each_batch():
+    batches = list(StratifiedBatchSampler([0] * 1000 + [1] * 10, batch_size=32))
+    assert all({0, 1} == {int(index >= 1000) for index in batch} for batch in batches)
+
+
+def test_the_order_does_not_depend_on_the_batch_size():
+    labels = [0] * 100 + [1] * 40
+
+    def order(size):
+        return unwrapped(StratifiedBatchSampler(labels, size))[0].order(1, 0)
+
+    assert order(32).take(0, 140).tolist() == order(64).take(0, 140).tolist()
+
+
+def test_a_group_fits_into_a_batch():
+    with pytest.raises(ValueError, match="group_size must be at most batch_size = 8, so that a batch holds"):
+        StratifiedBatchSampler([0, 1], 8, group_size=9)
+
+
+@pytest.mark.parametrize("size", [0, 1.5, True])
+def test_a_group_has_a_positive_size(size):
+    with pytest.raises(ValueError, match="group_size must be a positive integer"):
+        StratifiedBatchSampler([0, 1], 8, group_size=size)
+
+
+def test_a_group_holds_each_class():
+    with pytest.raises(ValueError, match="group_size must be at least min_per_class"):
+        StratifiedBatchSampler([0, 1, 2], 8, group_size=2)
+
+
+@pytest.mark.parametrize("least", [-1, 1.5, True, "1"])
+def test_a_wrong_minimum_is_named_when_the_sampler_is_built(least):
+    with pytest.raises(ValueError, match="min_per_class must be a non-negative integer"):
+        StratifiedBatchSampler([0, 1], 8, min_per_class=least)
+
+
+@pytest.mark.parametrize("labels", [[], [[0, 1]]])
+def test_labels_are_one_a_sample(labels):
+    with pytest.raises(ValueError, match="labels must"):
+        StratifiedBatchSampler(labels, 8)
+
+
+def test_stratified_batches_drop_a_short_last_one_when_asked():
+    labels = [0] * 33
+    assert [len(batch) for batch in StratifiedBatchSampler(labels, 10, group_size=3, drop_last=True)] == [10, 10, 10]
+    assert [len(batch) for batch in StratifiedBatchSampler(labels, 10, group_size=3)] == [10, 10, 10, 3]

@@ -1,0 +1,196 @@
+"""Laws of users' own samplers: consumed in order, resumed exactly, their generators left alone."""
+
+import json
+import random
+from itertools import chain, count
+
+import pytest
+import torch
+
+import feedline
+from feedline import DataLoader, Dataset, Shard
+
+
+class Noisy(Dataset):
+    """Sample i is (i, a number drawn for it): what comes back is equal only if order and keys are."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        return index, feedline.rng().integers(1 << 40)
+
+
+class Own:
+    """A user's sampler, without state."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __iter__(self):
+        return iter([(7 * place + 3) % self.length for place in range(self.length)])
+
+
+class Pairs(Own):
+    """A user's batch sampler."""
+
+    def __iter__(self):
+        indices = list(super().__iter__())
+        return iter([indices[at : at + 2] for at in range(0, self.length, 2)])
+
+
+class Stateful(Own):
+    """A user's sampler that saves its place, and begins anew once it has come to its end."""
+
+    place = 0
+
+    def __iter__(self):
+        items = list(super().__iter__())
+        while self.place < len(items):
+            self.place += 1
+            yield items[self.place - 1]
+        self.place = 0
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
+
+
+def plain(batch):
+    return list(zip(*(part.tolist() for part in batch), strict=True))
+
+
+def read(loader):
+    return [plain(batch) for batch in loader]
+
+
+def through_json(loader):
+    return json.loads(json.dumps(loader.state_dict()))
+
+
+@pytest.mark.parametrize("how", [{"sampler": Own(24), "batch_size": 2}, {"batch_sampler": Pairs(24)}])
+def test_augmentation_under_a_users_sampler_is_the_same_in_any_world(how):
+    def samples(shard):
+        return list(chain(*read(DataLoader(Noisy(24), seed=7, shard=shard, **how))))
+
+    assert sorted(chain(*(samples(Shard(rank, 3, "exact")) for rank in range(3)))) == sorted(samples(None))
+
+
+class StatefulBatches:
+    def __init__(self):
+        self.place = 0
+
+    def __iter__(self):
+        while self.place < 6:
+            self.place += 1
+            yield [2 * self.place - 2, 2 * self.place - 1]
+        self.place = 0
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
+
+
+def test_augmentation_under_a_stateful_batch_sampler_survives_a_resume():
+    whole = read(DataLoader(Noisy(12), batch_sampler=StatefulBatches(), seed=7))
+    loader = DataLoader(Noisy(12), batch_sampler=StatefulBatches(), seed=7)
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    resumed = DataLoader(Noisy(12), batch_sampler=StatefulBatches())
+    resumed.load_state_dict(through_json(loader))
+    assert read(resumed) == whole[2:]
+
+
+def test_a_state_that_a_sampler_keeps_changing_is_that_of_the_last_delivery():
+    class Live(Stateful):
+        def state_dict(self):
+            self.__dict__.setdefault("live", {})["place"] = self.place
+            return self.live
+
+    class Stumbling(Noisy):
+        def __getitem__(self, index):
+            if index == (7 * 4 + 3) % 12:
+                raise KeyError(index)
+            return super().__getitem__(index)
+
+    loader = DataLoader(Stumbling(12), 3, sampler=Live(12), seed=7)
+    iterator = iter(loader)
+    next(iterator)
+    with pytest.raises(KeyError):
+        next(iterator)
+    resumed = DataLoader(Noisy(12), 3, sampler=Live(12))
+    resumed.load_state_dict(through_json(loader))
+    assert read(resumed) == read(DataLoader(Noisy(12), 3, sampler=Own(12), seed=7))[1:]
+
+
+def test_the_generator_of_a_users_sampler_is_its_own():
+    """Torch's samplers have one: a seed drawn from it would change their order, in the first run only."""
+
+    def sampler():
+        return torch.utils.data.RandomSampler(range(30), generator=torch.Generator().manual_seed(3))
+
+    expected = list(sampler())
+    loader = DataLoader(range(30), 4, sampler=sampler())
+    iterator = iter(loader)
+    got = [*next(iterator), *next(iterator)]
+    resumed = DataLoader(range(30), 4, sampler=sampler())
+    resumed.load_state_dict(through_json(loader))
+    assert got + list(chain(*resumed)) == expected
+
+
+def test_a_users_sampler_that_draws_from_a_global_generator_is_resumed_exactly(same_global_generators):
+    class Shuffling(Own):
+        def __iter__(self):
+            order = list(range(self.length))
+            random.shuffle(order)
+            return iter(order)
+
+    loader = DataLoader(range(30), 4, sampler=Shuffling(30), seed=3)
+    iterator = iter(loader)
+    got = [*next(iterator), *next(iterator)]
+    resumed = DataLoader(range(30), 4, sampler=Shuffling(30))
+    resumed.load_state_dict(through_json(loader))
+    assert sorted(got + list(chain(*resumed))) == list(range(30))
+
+
+def test_an_interrupted_replay_is_taken_up_again():
+    class Interrupted(Own):
+        interrupts = 0
+
+        def __iter__(self):
+            if self.interrupts:
+                self.interrupts -= 1
+                raise KeyboardInterrupt
+            return super().__iter__()
+
+    sampler = Interrupted(20)
+    loader = DataLoader(Noisy(20), 4, sampler=sampler, seed=7)
+    whole, iterator = read(loader), iter(loader)
+    loader.set_epoch(0)
+    next(iterator)
+    loader.load_state_dict(loader.state_dict())
+    sampler.interrupts = 1
+    iterator = iter(loader)
+    with pytest.raises(KeyboardInterrupt):
+        next(iterator)
+    assert [plain(batch) for batch in iterator] == whole[1:]
+
+
+def test_an_endless_sampler_is_resumed():
+    loader = DataLoader(Noisy(10**9), 4, sampler=count(), seed=1)
+    iterator = iter(loader)
+    first = [plain(next(iterator)) for _ in range(4)]
+    loader = DataLoader(Noisy(10**9), 4, sampler=count(), seed=1)
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    resumed = DataLoader(Noisy(10**9), 4, sampler=count())
+    resumed.load_state_dict(through_json(loader))
+    iterator = iter(resumed)
+    assert [plain(next(iterator)) for _ in range(2)] == first[2:]
