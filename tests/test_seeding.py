@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from feedline import seeding
 from feedline.generators import GlobalGenerators
 from feedline.seeding import (
-    OpenScope,
     Scope,
     Stream,
     below,
@@ -65,7 +64,7 @@ def test_bulk_words_start_anywhere_at_once():
 
 @given(seed=WORD, epoch=st.integers(0, 2**32), position=st.integers(0, 2**60), index=st.integers(-5, 2**60))
 def test_a_samples_words_are_philox_of_its_place(seed, epoch, position, index):
-    with OpenScope(seed, epoch) as scope:
+    with Scope().begin(seed, epoch) as scope:
         scope.enter(position, index)
         for place, count in enumerate([3, 1, 6]):
             stream = Stream.TRANSFORM.word(place)
@@ -237,15 +236,15 @@ def test_a_seed_from_anything_else_is_refused():
 
 def test_nested_scopes_put_back_the_one_before():
     def outer_words(*, nest):
-        with OpenScope(1, 0) as outer:
+        with Scope().begin(1, 0) as outer:
             outer.enter(10, 10)
             drawn = words(2)
             noise = rng().normal()
             if nest:
-                with OpenScope(2, 5) as inner:
+                with Scope().begin(2, 5) as inner:
                     inner.enter(0, 0)
                     assert words(2) != drawn
-                    with OpenScope(3, 0):
+                    with Scope().begin(3, 0):
                         rng().normal()
                     assert seeding.current_scope() is inner
                 assert seeding.current_scope() is outer
@@ -256,21 +255,21 @@ def test_nested_scopes_put_back_the_one_before():
 
 
 def test_a_scope_ends_with_an_error_too():
-    with pytest.raises(KeyError), OpenScope(1, 0):
+    with pytest.raises(KeyError), Scope().begin(1, 0):
         raise KeyError
     assert seeding.current_scope() is None
 
 
 def test_a_scope_begins_clean():
     """Whatever a batch before has drawn."""
-    with OpenScope(1, 0):
+    with Scope().begin(1, 0):
         fresh = words(1), rng().normal()
-    with OpenScope(1, 0):
+    with Scope().begin(1, 0):
         assert (words(1), rng().normal()) == fresh
 
 
 def test_rng_is_one_generator_until_the_next_sample():
-    with OpenScope(1, 0) as scope:
+    with Scope().begin(1, 0) as scope:
         scope.enter(3, 3)
         generator = rng()
         assert rng() is generator
@@ -296,7 +295,7 @@ def test_threads_have_scopes_of_their_own():
     """Two threads interleave inside their scopes and draw what each draws alone."""
 
     def draw(seed, meet):
-        with OpenScope(seed, 0) as scope:
+        with Scope().begin(seed, 0) as scope:
             drawn = []
             for position in range(5):
                 scope.enter(position, position)

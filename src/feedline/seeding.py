@@ -18,7 +18,7 @@ import sys
 import threading
 import zlib
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 import numpy.random  # NumPy imports it lazily, which would cost the first batch 8 ms
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "OpenScope",
     "Scope",
     "Stream",
     "below",
@@ -196,6 +195,13 @@ def seed_from(generator: Any) -> int:
 # ------------------------------------------------------------------------------------------------------------- scopes
 
 
+class _Current(threading.local):
+    scope: Scope | None = None
+
+
+_current = _Current()
+
+
 class _Source:
     """One Philox that is re-keyed in about a microsecond; constructing one takes eight times as long."""
 
@@ -225,27 +231,43 @@ class _Source:
 class Scope:
     """The sample, or the batch, that a thread is making: what `words` and `rng` take their key from.
 
-    Not for use by several threads.
+    As a context it is the thread's current scope; leaving it puts back the one before (loaders may be nested). Not for
+    use by several threads, nor to be entered again before it was left.
+
+    Example:
+        >>> with Scope().begin(seed=1, epoch=0) as scope:
+        ...     scope.enter(position=5, index=3)
+        ...     words(1) == words(1)  # each call takes the next place in the chain
+        False
     """
 
-    __slots__ = ("_epoch", "_index", "_place", "_position", "_seed", "_source", "_user")
+    __slots__ = ("_epoch", "_index", "_outer", "_place", "_position", "_seed", "_source", "_user", "_uses")
 
     def __init__(self) -> None:
         self._source = _Source()
-        self._user: _Source | None = None
+        self._user: _Source | None = None  # made at the first use of `rng`, then re-keyed
         self.begin(0, 0)
 
-    def begin(self, seed: int, epoch: int) -> None:
+    def begin(self, seed: int, epoch: int) -> Self:
         """Begin a batch of this seed and epoch; no sample is entered."""
         self._seed, self._epoch = seed, epoch
         self.enter(0, 0)
+        return self
+
+    def __enter__(self) -> Self:
+        self._outer = _current.scope
+        _current.scope = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.scope = self._outer
 
     def enter(self, position: int, index: object) -> None:
         """Enter the sample at a global position (and, for a batch's own draws, its first position)."""
         self._position = position
         self._index = index & _MASK64 if type(index) is int else _index_word(index)
         self._place = 0
-        self._user = None
+        self._uses = False
 
     def words(self, count: int) -> list[int]:
         """The words of the next transform: each call takes a place in the chain, each place has its own stream."""
@@ -259,6 +281,8 @@ class Scope:
         """The sample's generator: the same object, going on, until the next sample is entered."""
         if self._user is None:
             self._user = _Source()
+        if not self._uses:
+            self._uses = True
             self._user.rekey(self._seed, self._epoch, self._index, self._position, Stream.USER.word())
         return self._user.generator
 
@@ -275,45 +299,6 @@ def _index_word(index: object) -> int:
     return zlib.crc32(repr(index).encode("utf-8", "backslashreplace"))
 
 
-class _Current(threading.local):
-    scope: Scope | None = None
-    idle: Scope | None = None
-
-
-_current = _Current()
-
-
-class OpenScope:
-    """Makes a scope this thread's current one, and puts back the one before (loaders may be nested); a context.
-
-    A class and no generator function: entering costs half a microsecond instead of two.
-
-    Example:
-        >>> with OpenScope(seed=1, epoch=0) as scope:
-        ...     scope.enter(position=5, index=3)
-        ...     words(1) == words(1)  # each call takes the next place in the chain
-        False
-    """
-
-    __slots__ = ("_epoch", "_outer", "_scope", "_seed")
-
-    def __init__(self, seed: int, epoch: int) -> None:
-        self._seed = seed
-        self._epoch = epoch
-
-    def __enter__(self) -> Scope:
-        self._outer = _current.scope
-        self._scope = _current.idle or Scope()
-        _current.idle = None
-        self._scope.begin(self._seed, self._epoch)
-        _current.scope = self._scope
-        return self._scope
-
-    def __exit__(self, *_: object) -> None:
-        _current.scope = self._outer
-        _current.idle = self._scope
-
-
 def current_scope() -> Scope | None:
     """The scope of the batch that this thread is making, or None outside a loader."""
     return _current.scope
@@ -323,7 +308,7 @@ def words(count: int) -> list[int]:
     """The next transform's words: keyed by the sample inside a loader, drawn from Python's ``random`` outside one.
 
     Example:
-        >>> with OpenScope(seed=1, epoch=0) as scope:
+        >>> with Scope().begin(seed=1, epoch=0) as scope:
         ...     scope.enter(position=5, index=3)
         ...     first = words(2)
         ...     scope.enter(position=5, index=3)

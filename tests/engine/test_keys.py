@@ -9,7 +9,7 @@ import pytest
 
 import feedline
 from feedline import default_collate
-from feedline.engine.keys import Keying
+from feedline.engine.keys import Keys
 from feedline.engine.policy import ErrorPolicy
 from feedline.engine.task import Recipe
 
@@ -45,7 +45,7 @@ def drawn():
 
 
 def draws(place, seed=1, epoch=0):
-    with Keying(recipe(collate_fn=user_collate, seed=seed)).open(epoch) as keys:
+    with Keys(recipe(collate_fn=user_collate, seed=seed))(epoch) as keys:
         place(keys)
         return drawn()
 
@@ -74,7 +74,7 @@ def test_global_generators_are_put_back(same_global_generators):
     import torch
 
     before = torch.random.get_rng_state()
-    with pytest.raises(KeyError), Keying(recipe()).open(0) as keys:
+    with pytest.raises(KeyError), Keys(recipe())(0) as keys:
         keys.sample(0, 0)
         drawn()
         raise KeyError
@@ -98,24 +98,24 @@ def test_global_generators_are_put_back(same_global_generators):
     ],
 )
 def test_global_generators_are_seeded_only_where_code_may_draw_from_them(made, samples, batch):
-    keying = Keying(made)
-    assert (keying.seeds_samples, keying.seeds_batch) == (samples, batch)
+    keys = Keys(made)
+    assert (keys._seeds_samples, keys._seeds_batch) == (samples, batch)
 
 
 def test_a_lambda_in_a_transform_of_ours_may_draw():
     compose = feedline.transforms.Compose([feedline.transforms.Lambda(lambda x: x + random.random())])
-    assert Keying(recipe([1], batch_transform=compose)).seeds_batch
+    assert Keys(recipe([1], batch_transform=compose))._seeds_batch
 
 
 def test_keys_nest():
-    with Keying(recipe()).open(0) as outer:
+    with Keys(recipe())(0) as outer:
         outer.sample(3, 3)
         first = feedline.rng().random()
-        with Keying(recipe(seed=9)).open(4) as inner:
+        with Keys(recipe(seed=9))(4) as inner:
             inner.sample(1, 1)
             drawn()
         second = feedline.rng().random()
-    with Keying(recipe()).open(0) as keys:
+    with Keys(recipe())(0) as keys:
         keys.sample(3, 3)
         generator = feedline.rng()
         assert [first, second] == [generator.random(), generator.random()]

@@ -39,7 +39,7 @@ EVERY = [
 
 
 def keyed(transform, image=IMAGE, seed=0, epoch=0, position=0, index=0):
-    with seeding.OpenScope(seed, epoch) as scope:
+    with seeding.Scope().begin(seed, epoch) as scope:
         scope.enter(position, index)
         return transform(image)
 

@@ -59,7 +59,7 @@ def test_crop_places_are_uniform_and_cover_all():
     image, count = np.arange(8 * 9).reshape(8, 9), 6000
     crop = RandomCrop((6, 9), padding=1)
     counts = np.zeros((5, 3))
-    with seeding.OpenScope(seed=1, epoch=0) as scope:
+    with seeding.Scope().begin(seed=1, epoch=0) as scope:
         for position in range(count):
             scope.enter(position, position)
             scope_words = seeding.words(crop.word_count)
@@ -76,7 +76,7 @@ def test_crop_agrees_over_layouts_and_keeps_the_dtype(mode, dtype):
     image = numbered("HWC", 9, 8, 3, dtype)
     crop = RandomCrop(10, padding=4, padding_mode=mode)
     for position in range(20):
-        with seeding.OpenScope(seed=2, epoch=0) as scope:
+        with seeding.Scope().begin(seed=2, epoch=0) as scope:
             scope.enter(position, 0)
             last = crop(image)
             scope.enter(position, 0)

@@ -50,7 +50,7 @@ def test_flips_happen_at_their_rate(flip, p):
     """Within 4.5 standard deviations of the binomial, at fixed seeds."""
     image, count, flipped = np.array([[1, 2], [3, 4]]), 4000, 0
     transform = flip(p)
-    with seeding.OpenScope(seed=11, epoch=2) as scope:
+    with seeding.Scope().begin(seed=11, epoch=2) as scope:
         for position in range(count):
             scope.enter(position, position)
             flipped += transform(image) is not image

@@ -52,7 +52,7 @@ class TensorChild(torch.Tensor):
 
 
 def keyed(transform, image):
-    with seeding.OpenScope(seed=3, epoch=1) as scope:
+    with seeding.Scope().begin(seed=3, epoch=1) as scope:
         scope.enter(position=4, index=5)
         return transform(image)
 

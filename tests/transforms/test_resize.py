@@ -118,7 +118,7 @@ def test_missing_opencv_names_the_extra(make, monkeypatch):
 )
 def test_window_lies_within_the_image(height, width, scale, ratio, seed):
     crop = RandomResizedCrop(8, scale=scale, ratio=ratio)
-    with seeding.OpenScope(seed, epoch=0):
+    with seeding.Scope().begin(seed, epoch=0):
         top, left, rows, columns = crop.draw(seeding.words(crop.word_count), height, width)
     assert 0 < rows <= height - top
     assert 0 < columns <= width - left
@@ -126,7 +126,7 @@ def test_window_lies_within_the_image(height, width, scale, ratio, seed):
 
 
 def windows(crop, height, width, count):
-    with seeding.OpenScope(seed=5, epoch=0) as scope:
+    with seeding.Scope().begin(seed=5, epoch=0) as scope:
         for position in range(count):
             scope.enter(position, position)
             yield crop.draw(seeding.words(crop.word_count), height, width)
@@ -176,7 +176,7 @@ def test_where_nothing_fits_the_largest_window_in_the_middle_is_taken(extent, wi
 def test_pixels_are_those_of_the_window_resized():
     image = noise((40, 50, 3))
     crop = RandomResizedCrop((16, 12))
-    with seeding.OpenScope(seed=1, epoch=0) as scope:
+    with seeding.Scope().begin(seed=1, epoch=0) as scope:
         scope.enter(3, 3)
         got = crop(image)
         scope.enter(3, 3)

@@ -22,7 +22,7 @@ def default_collate(batch: Iterable[Any]) -> Any:
     ====================================================  ==================================================
     in the samples                                        in the batch
     ====================================================  ==================================================
-    array of shape S (also memory maps, masked arrays)    array of shape (B, *S); masks are kept
+    array of shape S (also memory maps, masked arrays)    array of shape ``(B, *S)``; masks kept
     NumPy scalar; bool, int, float, complex               array (B,); bool, int64, float64 or complex128
     torch tensor, JAX array                               the same, stacked (autograd is kept)
     another library's tensor (an array in ``.data``)      its class, of the stacked array

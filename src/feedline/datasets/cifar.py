@@ -103,9 +103,9 @@ class CIFAR10(_Cifar):
 
     Args:
         root: the folder that holds the ``.bin`` files of the binary version, itself or in
-        ``cifar-10-batches-bin``.
+            ``cifar-10-batches-bin``.
         train: the training part, of five files, or the test part. With fewer than five there is a
-        UserWarning.
+            UserWarning.
         download: where a file is missing, fetch the archive, check its MD5, and unpack it to
             ``root/cifar-10-batches-bin``.
 

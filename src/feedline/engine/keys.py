@@ -11,44 +11,37 @@ from typing import TYPE_CHECKING, Any, Self
 
 from feedline.generators import GlobalGenerators
 from feedline.protocols import uses_global_rng
-from feedline.seeding import OpenScope
+from feedline.seeding import Scope
 
 if TYPE_CHECKING:
     from feedline.engine.task import Recipe
-    from feedline.seeding import Scope
 
-__all__ = ["Keying", "Keys"]
+__all__ = ["Keys"]
 
 _BATCH_INDEX = -1  # the index part of a batch's own key; samples have theirs from 0 on
 
 
-class Keying:
-    """Decides once for a recipe whether its code may draw from global generators; opens the keys of each batch."""
+class Keys:
+    """The keys of a batch while it is being made, as a context; one object serves all batches of a maker in turn.
+
+    Decides once for a recipe whether its code may draw from global generators.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         functions = [recipe.collate_fn] + ([recipe.batch_transform] if recipe.batch_transform else [])
-        self.seed = recipe.seed
-        self.seeds_samples = uses_global_rng(recipe.dataset)
-        self.seeds_batch = any(_may_draw(function) for function in functions)
-        self.generators = GlobalGenerators() if self.seeds_samples or self.seeds_batch else None
+        self._seeds_samples = uses_global_rng(recipe.dataset)
+        self._seeds_batch = any(_may_draw(function) for function in functions)
+        self._generators = GlobalGenerators() if self._seeds_samples or self._seeds_batch else None
+        self._seed = recipe.seed
+        self._scope = Scope()
 
-    def open(self, epoch: int) -> Keys:
-        """The keys of a batch of this epoch, a context; leaving it restores the global generators."""
-        return Keys(self, epoch)
-
-
-class Keys:
-    """The keys of one batch while it is being made."""
-
-    __slots__ = ("_entry", "_generators", "_keying", "_scope")
-
-    def __init__(self, keying: Keying, epoch: int) -> None:
-        self._keying = keying
-        self._entry = OpenScope(keying.seed, epoch)
-        self._generators = keying.generators
+    def __call__(self, epoch: int) -> Self:
+        """These keys for a batch of an epoch; to be entered."""
+        self._scope.begin(self._seed, epoch)
+        return self
 
     def __enter__(self) -> Self:
-        self._scope: Scope = self._entry.__enter__()
+        self._scope.__enter__()
         if self._generators is not None:
             self._generators.__enter__()
         return self
@@ -56,18 +49,18 @@ class Keys:
     def __exit__(self, *exception: object) -> None:
         if self._generators is not None:
             self._generators.__exit__(*exception)
-        self._entry.__exit__(*exception)
+        self._scope.__exit__(*exception)
 
     def sample(self, position: int, index: Any) -> None:
         """Key all randomness to a sample."""
         self._scope.enter(position, index)
-        if self._generators is not None and self._keying.seeds_samples:
+        if self._seeds_samples and self._generators is not None:
             self._generators.seed(self._scope.global_seed())
 
     def batch(self, position: int) -> None:
         """Key all randomness to a batch, by its first position: for collate and ``batch_transform``."""
         self._scope.enter(position, _BATCH_INDEX)
-        if self._generators is not None and self._keying.seeds_batch:
+        if self._seeds_batch and self._generators is not None:
             self._generators.seed(self._scope.global_seed())
 
 

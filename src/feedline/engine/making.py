@@ -13,7 +13,7 @@ import numpy as np
 
 from feedline.batching import BatchWriter, default_collate
 from feedline.datasets import TensorDataset
-from feedline.engine.keys import Keying
+from feedline.engine.keys import Keys
 from feedline.engine.policy import FailedSample
 from feedline.engine.task import Batch, Outcome
 from feedline.errors import CollateError, FeedlineError
@@ -23,7 +23,6 @@ from feedline.seeding import Stream, below, bulk_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from feedline.engine.keys import Keys
     from feedline.engine.task import Recipe, Task
     from feedline.order.plan import BatchPlan
 
@@ -75,7 +74,7 @@ class MapMaker:
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
-        self._keying = Keying(recipe)
+        self._keys = Keys(recipe)
         self._tolerant = recipe.policy.action != "raise"
         self._writes = recipe.batched and recipe.collate_fn is default_collate
         self._gather = _columns(recipe.dataset) if self._writes else None
@@ -85,7 +84,7 @@ class MapMaker:
         """The batch of a task, or what the user's code raised."""
         plan = task.plan
         failures: list[FailedSample] = []
-        with self._keying.open(plan.epoch) as keys:
+        with self._keys(plan.epoch) as keys:
             try:
                 batch = self._whole(plan, keys) or self._one_by_one(plan, keys, failures)
             except Exception as error:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn

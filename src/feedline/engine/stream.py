@@ -11,7 +11,7 @@ import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from feedline.engine.keys import Keying
+from feedline.engine.keys import Keys
 from feedline.engine.making import add_note, dress, located
 from feedline.engine.policy import FailedSample
 from feedline.engine.task import Batch, Outcome
@@ -22,7 +22,6 @@ from feedline.protocols import length_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from feedline.engine.keys import Keys
     from feedline.engine.task import Recipe, Task
     from feedline.order.plan import BatchPlan, Cut, Geometry
 
@@ -46,7 +45,7 @@ class StreamMaker:
         self._geometry = geometry
         self._step = (position - origin) // geometry.span
         self._origin = origin
-        self._keying = Keying(recipe)
+        self._keys = Keys(recipe)
         self._reader = _Reader(recipe, position, geometry.shard.world_size - 1)
         self._dealer: Dealer[Any] | None = None
         self._dealt: tuple[list[Any], Cut] | None = None  # kept until the batch is made: Ctrl-C may come in between
@@ -54,7 +53,7 @@ class StreamMaker:
     def make(self, task: Task) -> Outcome:
         """The next batch, or what the user's code raised; neither when the stream has ended."""
         batch = error = None
-        with self._keying.open(task.plan.epoch) as keys:
+        with self._keys(task.plan.epoch) as keys:
             try:
                 batch = self._batch(task.plan, keys)
             except Exception as raised:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn

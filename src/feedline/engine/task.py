@@ -7,7 +7,7 @@ bit (for code that reads no other state), since all randomness is keyed by what 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from feedline.engine.policy import ErrorPolicy, FailedSample
     from feedline.order.plan import BatchPlan
     from feedline.order.sequence import Order
+
+# What is made anew for every batch is a named tuple: frozen like a dataclass, at a third of the time.
 
 __all__ = ["Batch", "Maker", "Outcome", "Recipe", "Task"]
 
@@ -42,16 +44,14 @@ class Recipe:
     order: Order | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One batch to be made."""
 
     plan: BatchPlan
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """A batch that was made.
 
     Attributes:
@@ -65,8 +65,7 @@ class Batch:
     until: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of a task: a batch, an error of the user's code, or neither: the stream had ended.
 
     Attributes:

@@ -137,7 +137,7 @@ class PermutedOrder:
     seed: int
     epoch: int
     _network: FeistelNetwork | None = field(init=False, repr=False, compare=False)
-    _shuffled: NDArray[np.uint16] | None = field(init=False, repr=False, compare=False, default=None)
+    _shuffled: NDArray[np.int64] | None = field(init=False, repr=False, compare=False, default=None)
     _blocks: tuple[_Block, ...] = field(init=False, repr=False, compare=False, default=())
 
     def __post_init__(self) -> None:
@@ -149,10 +149,10 @@ class PermutedOrder:
         object.__setattr__(self, "_network", network)
 
     def take(self, start: int, stop: int) -> NDArray[np.int64]:
-        """See `Order.take`; a fresh array."""
+        """See `Order.take`; fresh, or read-only."""
         check_span(start, stop, self.length)
         if self._network is None:
-            return self._shuffle()[start:stop].astype(np.int64)
+            return self._shuffle()[start:stop]
         if stop - start >= _BLOCK:
             return _images(self._network, start, stop)
         pieces = [
@@ -161,7 +161,7 @@ class PermutedOrder:
         ]
         return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
 
-    def _shuffle(self) -> NDArray[np.uint16]:
+    def _shuffle(self) -> NDArray[np.int64]:
         """All of a small permutation, made at the first take.
 
         A sort by the high 48 bits of one word an element, the element's number in the low 16 bits. Any two of
@@ -173,7 +173,9 @@ class PermutedOrder:
             low = words.view(np.uint16)[0 if sys.byteorder == "little" else 3 :: 4]
             low[:] = np.arange(self.length, dtype=np.uint16)
             words.sort()
-            object.__setattr__(self, "_shuffled", low.copy())
+            shuffled = low.astype(np.int64)
+            shuffled.flags.writeable = False
+            object.__setattr__(self, "_shuffled", shuffled)
         assert self._shuffled is not None
         return self._shuffled
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -62,8 +62,7 @@ class BatchPlan:
         return hash((self.epoch, self.step, self.position))
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """Global positions ``start`` to ``stop`` for this rank; with all ranks' cuts the epoch is done up to ``until``."""
 
     start: int
