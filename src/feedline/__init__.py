@@ -3,7 +3,11 @@
 A successor of ``torch.utils.data`` on a NumPy core. The plan is pure, the work is parallel, the delivery is ordered.
 """
 
-from feedline import transforms
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from feedline.batching import (
     default_collate,
     default_convert,
@@ -37,6 +41,9 @@ from feedline.order import (
     WeightedRandomSampler,
 )
 from feedline.seeding import rng
+
+if TYPE_CHECKING:
+    from feedline import transforms
 
 __version__ = "0.1.0"
 
@@ -73,3 +80,9 @@ __all__ = [
     "synchronize_collate",
     "transforms",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "transforms":  # imported when it is asked for: not every loader has transforms
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module("feedline.transforms")

@@ -6,7 +6,6 @@ when it is iterated.
 
 from __future__ import annotations
 
-import multiprocessing
 import operator
 import os
 import warnings
@@ -122,6 +121,8 @@ def checked_context(context: Any, num_workers: Any) -> Any:
         return None
     if num_workers == 0:
         raise ValueError(f"multiprocessing_context needs num_workers > 0, got {context!r} with num_workers=0")
+    import multiprocessing
+
     if isinstance(context, str):
         methods = multiprocessing.get_all_start_methods()
         if context not in methods:

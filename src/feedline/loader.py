@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
-from html import escape
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from feedline.arguments import (
@@ -394,5 +393,7 @@ class DataLoader(Generic[T_co]):
         return f"DataLoader({', '.join(f'{name}={value}' for name, value in self._facts().items())})"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in self._facts().items())
         return f"<table><caption>feedline.DataLoader</caption>{rows}</table>"
