@@ -24,6 +24,7 @@ from feedline.protocols import length_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from feedline.engine.arena import Arena
     from feedline.engine.task import Maker, Outcome, Recipe
     from feedline.order.cursor import Cursor
     from feedline.order.plan import Geometry
@@ -36,6 +37,7 @@ class Epoch:
 
     Args:
         recipe: how batches are made.
+        arena: the memory they are made in.
         geometry: how the epoch is cut and dealt.
         cursor: where to begin.
         sampler: a user's sampler, or batch sampler; None where the recipe knows the order, and for a stream.
@@ -43,9 +45,10 @@ class Epoch:
         deliver: what is done to each batch before it is handed out, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- what a loader wires together
         self,
         recipe: Recipe,
+        arena: Arena,
         geometry: Geometry,
         cursor: Cursor,
         *,
@@ -68,13 +71,13 @@ class Epoch:
         if recipe.order is not None:
             whole = EpochPlan(cursor.epoch, recipe.order, geometry, cursor.origin)
             plans = whole.batches(len(whole) if cursor.position == recipe.order.length else step)
-            maker = MapMaker(recipe)
+            maker = MapMaker(recipe, arena)
         elif sampler is not None:
             plans = self._drawn = DrawnPlans(sampler, geometry, cursor, batches=batches)
-            maker = MapMaker(recipe)
+            maker = MapMaker(recipe, arena)
         else:
             plans = (BatchPlan(cursor.epoch, number, (), 0, 0) for number in count(step))
-            maker = StreamMaker(recipe, geometry, origin=cursor.origin, position=cursor.position)
+            maker = StreamMaker(recipe, arena, geometry, origin=cursor.origin, position=cursor.position)
         if isinstance(maker, MapMaker):
             self._length = length_of(self._dataset)
         window: Window[Outcome] = Window(credits=1)

@@ -25,6 +25,7 @@ from feedline.arguments import (
 )
 from feedline.batching import default_collate, default_convert
 from feedline.delivery import deliverer
+from feedline.engine.arena import Arena
 from feedline.engine.task import Recipe
 from feedline.epoch import Epoch
 from feedline.errors import DatasetChanged, StateError
@@ -173,6 +174,7 @@ class DataLoader(Generic[T_co]):
         self.device = device
         self._seed = None if seed is None else checked_seed(seed)
         self._deliver = self._delivery()
+        self._arena = Arena()
         self._next_epoch = 0
         self._resume: Cursor | None = None
         self._last: Epoch | None = None
@@ -233,6 +235,7 @@ class DataLoader(Generic[T_co]):
         """Stop everything that runs for this loader; iterators that are under way end with an error."""
         for iterator in list(self._iterators):
             iterator.close()
+        self._arena.close()
 
     def __enter__(self) -> Self:
         return self
@@ -344,7 +347,13 @@ class DataLoader(Generic[T_co]):
         )
         cursor = replace(cursor, seed=seed, length=cursor.length if recipe.order is None else recipe.order.length)
         epoch = Epoch(
-            recipe, self._geometry, cursor, sampler=self._source, batches=self._batches, deliver=self._deliver
+            recipe,
+            self._arena,
+            self._geometry,
+            cursor,
+            sampler=self._source,
+            batches=self._batches,
+            deliver=self._deliver,
         )
         self._next_epoch, self._resume = cursor.epoch + 1, None
         return epoch
@@ -358,11 +367,12 @@ class DataLoader(Generic[T_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: not what is under way."""
-        return self.__dict__ | {"_last": None, "_iterators": None, "_deliver": None}
+        return self.__dict__ | {"_last": None, "_iterators": None, "_deliver": None, "_arena": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._iterators = weakref.WeakSet()
+        self._arena = Arena()
         self._deliver = self._delivery()
 
     # ---------------------------------------------------------------------------------------------------- appearance

@@ -55,7 +55,7 @@ def positions(indices: Any, size: int) -> NDArray[np.int64]:
         array([0, 9])
     """
     given = np.asarray(indices)
-    if given.dtype == np.int64 and given.ndim == 1 and given.size and given.view(np.uint64).max() < size:
+    if given.dtype == np.int64 and given.ndim == 1 and given.size and np.maximum.reduce(given.view(np.uint64)) < size:
         return given  # the common case by one reduction: seen as unsigned, negative numbers are the largest
     if given.ndim != 1:
         raise ValueError(f"indices must be one-dimensional, got shape {given.shape}")

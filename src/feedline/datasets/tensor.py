@@ -65,8 +65,16 @@ class TensorDataset(Dataset[tuple[Any, ...]]):
             _check_column(tensor, place)
         _common_length(tensors)
         self._tensors = tensors
+        self._plain = all(type(tensor) is np.ndarray for tensor in tensors)
 
     def __len__(self) -> int:
+        if self._plain:  # the common case, once more a batch, pays for nothing else
+            size: int = self._tensors[0].shape[0]
+            for tensor in self._tensors:
+                if tensor.shape[0] != size:
+                    break
+            else:
+                return size
         return _common_length(self._tensors)
 
     def __getitem__(self, index: Any) -> tuple[Any, ...]:
@@ -104,10 +112,12 @@ class TensorDataset(Dataset[tuple[Any, ...]]):
             ValueError: they are not one-dimensional, or ``out`` has another shape or number of arrays.
         """
         tensors = self._tensors
-        rows = positions(indices, _common_length(tensors))
+        rows = positions(indices, len(self))
+        if self._plain and out is not None and len(out) == len(tensors):
+            return tuple([_take(tensor, rows, place) for tensor, place in zip(tensors, out, strict=True)])
         if out is None:
-            return tuple(_gather(tensor, rows, None) for tensor in tensors)
-        return tuple(_gather(tensor, rows, place) for tensor, place in zip(tensors, out, strict=True))
+            return tuple([_gather(tensor, rows, None) for tensor in tensors])
+        return tuple([_gather(tensor, rows, place) for tensor, place in zip(tensors, out, strict=True)])
 
 
 def _check_column(tensor: Any, place: int) -> None:
@@ -184,10 +194,11 @@ def _host_view(tensor: Any) -> NDArray[Any] | None:
 def _take(source: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any] | None) -> NDArray[Any]:
     """Copy rows once: by ``mode="clip"``, for the default copies twice into an ``out``; rows are in range."""
     array = np.asarray(source)  # a memory map's batch is a plain array
+    dtype, flags = array.dtype, array.flags
     if out is not None:
-        _check_place(out, rows.shape + array.shape[1:], array.dtype.newbyteorder("="))
-    if array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative:
-        return array.take(rows, axis=0, out=out, mode="clip")
+        _check_place(out, rows.shape + array.shape[1:], dtype if dtype.isnative else dtype.newbyteorder("="))
+    if flags.c_contiguous and flags.aligned and dtype.isnative:
+        return array.take(rows, 0, out, "clip")
     picked = array[rows]  # of another array, take() would first copy all of it
     if out is None:
         return picked.astype(picked.dtype.newbyteorder("="), order="C", copy=False)

@@ -21,13 +21,17 @@ from feedline.protocols import gather_of, getitems_of
 from feedline.seeding import Stream, below, bulk_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
+    from feedline.engine.arena import Arena
     from feedline.engine.task import Recipe, Task
     from feedline.order.plan import BatchPlan
 
 __all__ = ["MapMaker", "add_note", "dress", "located"]
 
+_Layout = list[tuple[tuple[int, ...], Any]]  # of each array of a batch: the shape of a sample, and the dtype
 _ATTEMPTS = 10  # replacements tried for one sample before its error is raised: that many bad draws mean a bad dataset
 
 
@@ -53,14 +57,25 @@ def located(error: Exception, plan: BatchPlan) -> Exception:
     return error
 
 
-def dress(recipe: Recipe, samples: Any, indices: Sequence[Any] | None = None) -> Any:
+def dress(recipe: Recipe, samples: Any, indices: Sequence[Any] | None = None, *, arena: Arena | None = None) -> Any:
     """Collate the samples and transform the batch; an error of collate names the dataset's index where it is known."""
     try:
-        batch = recipe.collate_fn(samples)
+        if arena is not None and recipe.collate_fn is default_collate and len(samples):
+            batch = _stacked(samples, len(samples), arena)
+        else:
+            batch = recipe.collate_fn(samples)
     except CollateError as error:
         _name_sample(error, indices)
         raise
     return batch if recipe.batch_transform is None else recipe.batch_transform(batch)
+
+
+def _stacked(samples: Iterable[Any], size: int, arena: Arena) -> Any:
+    """What `default_collate` makes of samples, each written at once into memory of the arena."""
+    writer = BatchWriter(size, allocate=arena.empty)
+    for sample in samples:
+        writer.add(sample)
+    return writer.finish() if len(writer) else None
 
 
 def _name_sample(error: CollateError, indices: Sequence[Any] | None) -> None:
@@ -72,8 +87,10 @@ def _name_sample(error: CollateError, indices: Sequence[Any] | None) -> None:
 class MapMaker:
     """Makes the batches of a map-style dataset."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, arena: Arena) -> None:
         self._recipe = recipe
+        self._arena = arena
+        self._layout: _Layout | None = None
         self._keys = Keys(recipe)
         self._tolerant = recipe.policy.action != "raise"
         self._writes = recipe.batched and recipe.collate_fn is default_collate
@@ -96,7 +113,7 @@ class MapMaker:
         try:
             if self._gather is not None and isinstance(plan.indices, np.ndarray):
                 keys.batch(plan.position)
-                batch = self._gather(plan.indices)
+                batch = self._gathered(self._gather, plan.indices)
                 transform = self._recipe.batch_transform
                 return Batch(batch if transform is None else transform(batch), len(plan.indices), plan.until)
             if self._getitems is None:
@@ -114,12 +131,29 @@ class MapMaker:
                 f"got {len(samples)} samples"
             )
         keys.batch(plan.position)
-        return Batch(dress(self._recipe, samples, indices), len(indices), plan.until)
+        return Batch(dress(self._recipe, samples, indices, arena=self._arena), len(indices), plan.until)
+
+    def _gathered(self, gather: Callable[..., Any], indices: NDArray[np.int64]) -> Any:
+        """The batch at ``indices``: in memory of the arena, where it is made of plain arrays."""
+        if self._layout is None:
+            self._layout = _layout(gather(indices[:1]))
+        if not self._layout:
+            return gather(indices)
+        out = tuple([self._arena.empty((len(indices), *shape), dtype) for shape, dtype in self._layout])
+        try:
+            return gather(indices, out)
+        except Exception:  # noqa: BLE001 -- the arrays may have changed, or it takes no ``out``: without, it will say
+            self._layout = None
+            return gather(indices)
 
     def _one_by_one(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample]) -> Batch:
         made: list[Any] = []  # the indices of the samples that could be made
         samples = self._samples(plan, keys, failures, made)
-        value = self._written(samples, len(plan.indices), made) if self._writes else list(samples)
+        try:
+            value = _stacked(samples, len(plan.indices), self._arena) if self._writes else list(samples)
+        except CollateError as error:
+            _name_sample(error, made)
+            raise
         if not made:
             raise _all_failed(failures)
         if self._recipe.batched:
@@ -129,18 +163,6 @@ class MapMaker:
         elif self._recipe.batch_transform is not None:
             value = self._recipe.batch_transform(value)
         return Batch(value, len(plan.indices), plan.until)
-
-    @staticmethod
-    def _written(samples: Iterator[Any], size: int, made: list[Any]) -> Any:
-        """The samples written into a batch as they come."""
-        writer = BatchWriter(size)
-        try:
-            for sample in samples:
-                writer.add(sample)
-        except CollateError as error:
-            _name_sample(error, made)
-            raise
-        return writer.finish() if made else None
 
     def _samples(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample], made: list[Any]) -> Iterator[Any]:
         """The samples one by one, those that fail dealt with by the policy."""
@@ -178,6 +200,13 @@ class MapMaker:
             return _listed(plan)[below(word, len(plan.indices))]
         at = below(word, order.length)
         return int(order.take(at, at + 1)[0])
+
+
+def _layout(batch: Any) -> _Layout:
+    """The shape of a sample and the dtype of each array of a batch; empty where it is more than a tuple of arrays."""
+    if type(batch) is tuple and all(type(part) is np.ndarray for part in batch):
+        return [(part.shape[1:], part.dtype) for part in batch]
+    return []
 
 
 def _listed(plan: BatchPlan) -> Sequence[Any]:

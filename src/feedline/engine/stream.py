@@ -22,6 +22,7 @@ from feedline.protocols import length_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from feedline.engine.arena import Arena
     from feedline.engine.task import Recipe, Task
     from feedline.order.plan import BatchPlan, Cut, Geometry
 
@@ -35,12 +36,14 @@ class StreamMaker:
 
     Args:
         recipe: how batches are made.
+        arena: where they are made.
         geometry: how the stream is cut and dealt.
         origin: the global position at which this geometry began.
         position: how many samples were delivered before.
     """
 
-    def __init__(self, recipe: Recipe, geometry: Geometry, *, origin: int, position: int) -> None:
+    def __init__(self, recipe: Recipe, arena: Arena, geometry: Geometry, *, origin: int, position: int) -> None:
+        self._arena = arena
         self._recipe = recipe
         self._geometry = geometry
         self._step = (position - origin) // geometry.span
@@ -77,7 +80,7 @@ class StreamMaker:
         if not self._recipe.batched:
             return Batch(dress(self._recipe, samples[0]), 1, cut.until)
         keys.batch(cut.start)
-        return Batch(dress(self._recipe, samples), len(samples), cut.until)
+        return Batch(dress(self._recipe, samples, arena=self._arena), len(samples), cut.until)
 
 
 class _Reader:

@@ -173,6 +173,14 @@ class EpochPlan(Sequence[BatchPlan]):
 
     def batches(self, step: int) -> Iterator[BatchPlan]:
         """The batches from number ``step`` on."""
+        length, span, size = self.order.length, self.geometry.span, self.geometry.batch_size
+        until = self.origin + (step + 1) * span
+        while length is None or until <= length:  # `get` of a full step, without what makes it general
+            start = until - span + self.geometry.shard.rank * size
+            indices = self.order.take(start, start + size)
+            indices.flags.writeable = False
+            yield BatchPlan(self.epoch, step, indices, start, until)
+            step, until = step + 1, until + span
         while (plan := self.get(step)) is not None:
             yield plan
             step += 1
