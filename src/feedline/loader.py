@@ -28,10 +28,9 @@ from feedline.delivery import deliverer
 from feedline.engine.arena import Arena
 from feedline.engine.task import Recipe
 from feedline.epoch import Epoch
-from feedline.errors import DatasetChanged, StateError
 from feedline.iterator import EpochIterator
 from feedline.order.batches import BatchSampler, unwrapped
-from feedline.order.cursor import Cursor
+from feedline.order.cursor import NAME_LENGTH, Cursor
 from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.samplers import SeekableSampler, known_order, seekable
 from feedline.order.sequence import SequentialOrder
@@ -263,33 +262,12 @@ class DataLoader(Generic[T_co]):
             StateError: the state is damaged, or of a loader with another kind of sampler; nothing has changed then.
             DatasetChanged: the epoch has another length than the state's; nothing has changed then.
         """
-        cursor = Cursor.from_state(state)
-        self._check_resume(cursor)
+        cursor = Cursor.from_state(state).resumed_by(self._start(0))
         if self._seed is None or cursor.seed is not None:
             self._seed = cursor.seed
         self._next_epoch = cursor.epoch
-        self._resume = self._fitted(cursor)
+        self._resume = cursor
         self._last = None
-
-    def _check_resume(self, cursor: Cursor) -> None:
-        if cursor.sampler != self._sampler_name():
-            raise StateError(
-                f"the state is of a loader with {cursor.sampler}, this one has {self._sampler_name()}: build the "
-                f"loader with the sampler that it had, or start anew"
-            )
-        length = self._epoch_length()
-        if cursor.length is not None and length is not None and cursor.length != length:
-            raise DatasetChanged(
-                f"the state is of an epoch of {cursor.length} samples, this loader's has {length}: resume with the "
-                f"same data, or start anew"
-            )
-
-    def _fitted(self, cursor: Cursor) -> Cursor:
-        """The cursor in this loader's geometry, which begins here if it is a new one."""
-        size, world = self._geometry.batch_size, self.shard.world_size
-        if (cursor.batch_size, cursor.world_size) == (size, world):
-            return cursor
-        return replace(cursor, origin=cursor.position, batch_size=size, world_size=world)
 
     def _cursor(self) -> Cursor:
         if self._last is not None and not self._last.ended:
@@ -316,7 +294,7 @@ class DataLoader(Generic[T_co]):
         if self._iterable:
             return "IterableDataset"
         ours = seekable(self._source)
-        return type(self._source).__name__ if ours is None else ours.name
+        return (type(self._source).__name__ if ours is None else ours.name)[:NAME_LENGTH]
 
     def _drawn_seed(self) -> int:
         """The run's seed, drawn now if it was not given."""

@@ -1,6 +1,7 @@
 """Laws of the arena: memory is used again, and never while anybody sees it."""
 
 import gc
+import itertools
 import threading
 import weakref
 
@@ -34,8 +35,8 @@ VIEWS = {
     "memoryview": memoryview,
     "torch": torch.from_numpy,
     "torch slice": lambda array: torch.from_numpy(array)[2:, 1],
-    "dlpack": lambda array: torch.from_dlpack(array),
-    "jax": lambda array: jax.device_put(array),
+    "dlpack": torch.from_dlpack,
+    "jax": jax.device_put,
     "asarray": lambda array: np.asarray(array[:2]),
 }
 
@@ -95,7 +96,7 @@ def test_arrays_alive_at_one_time_never_overlap(steps):
         for _ in range(min(drop, len(alive) - 1)):
             alive.pop(0)
         edges = spans(array for _, array in alive)
-        assert all(stop <= start for (_, stop), (start, _) in zip(edges, edges[1:], strict=False))
+        assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(edges))
         assert all((array == number).all() for number, array in alive)
 
 

@@ -8,18 +8,18 @@ it returns a cursor that holds together, or raises `StateError` and nothing else
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from feedline.errors import StateError
+from feedline.errors import DatasetChanged, StateError
 
-__all__ = ["Cursor"]
+__all__ = ["NAME_LENGTH", "Cursor"]
 
 _VERSION = 1
 _LARGEST = (1 << 63) - 1  # positions are int64; seeds may take 64 bits
 _LARGEST_SEED = (1 << 64) - 1
 _LARGEST_SIZE = 1 << 128  # a batch may be asked to be larger than anything, to have all in one
-_NAME_LENGTH = 100
+NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Cursor:
         if unknown:
             raise StateError(f"state has fields that no version {_VERSION} state has: {', '.join(unknown[:5])}")
         sampler = state.get("sampler")
-        if not isinstance(sampler, str) or not 0 < len(sampler) <= _NAME_LENGTH:
+        if not isinstance(sampler, str) or not 0 < len(sampler) <= NAME_LENGTH:
             raise StateError(f"state['sampler'] must be the name of a sampler, got {sampler!r:.40}")
         cursor = cls(
             seed=None if state.get("seed") is None else _integer(state, "seed", 0, _LARGEST_SEED),
@@ -90,6 +90,27 @@ class Cursor:
         )
         cursor._check()
         return cursor
+
+    def resumed_by(self, start: Cursor) -> Cursor:
+        """This cursor for the loader that ``start`` is the beginning of; its geometry begins here if it is a new one.
+
+        Raises:
+            StateError: that loader has another kind of sampler.
+            DatasetChanged: its epoch has another length.
+        """
+        if self.sampler != start.sampler:
+            raise StateError(
+                f"the state is of a loader with {self.sampler}, this one has {start.sampler}: build the loader with "
+                f"the sampler that it had, or start anew"
+            )
+        if self.length is not None and start.length is not None and self.length != start.length:
+            raise DatasetChanged(
+                f"the state is of an epoch of {self.length} samples, this loader's has {start.length}: resume with the "
+                f"same data, or start anew"
+            )
+        if (self.batch_size, self.world_size) == (start.batch_size, start.world_size):
+            return self
+        return replace(self, origin=self.position, batch_size=start.batch_size, world_size=start.world_size)
 
     def _check(self) -> None:
         """Raise unless the numbers fit together."""
