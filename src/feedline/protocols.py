@@ -5,7 +5,8 @@ A list, a NumPy array, a torch or a Hugging Face dataset satisfies them without 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+import sys
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "gather_of",
     "getitems_of",
     "is_iterable_style",
+    "is_masked",
     "is_plain",
     "is_thread_safe",
     "length_of",
@@ -80,6 +82,18 @@ class Iterates(Protocol):
     """Whatever can be iterated anew each epoch."""
 
     def __iter__(self) -> Iterator[Any]: ...
+
+
+def is_masked(array: object) -> TypeGuard[NDArray[Any]]:
+    """Whether this is a masked array; without importing ``numpy.ma``, which takes 10 ms, when nobody else did.
+
+    Example:
+        >>> import numpy as np
+        >>> is_masked(np.ma.array([1, 2])), is_masked(np.array([1, 2]))
+        (True, False)
+    """
+    masked = sys.modules.get("numpy.ma")
+    return masked is not None and isinstance(array, masked.MaskedArray)
 
 
 def length_of(dataset: Any) -> int | None:

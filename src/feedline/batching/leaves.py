@@ -15,6 +15,7 @@ import numpy as np
 from feedline.batching.refusals import differing_shapes, differing_types, too_large, unknown_type
 from feedline.batching.registry import registered
 from feedline.errors import CollateError
+from feedline.protocols import is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ def as_array(value: object) -> Array | None:
     Raises:
         OverflowError: an integer that neither int64 nor uint64 holds.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    if is_masked(value):
         return value
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
@@ -82,7 +83,7 @@ class ArrayLeaf:
     def __init__(self, array: Array, cls: type, space: Space, place: str) -> None:
         if array.dtype.hasobject:
             raise unknown_type(place, 0, array, why=f" and dtype {array.dtype}")
-        self.cls: Any = _NoValue if issubclass(cls, np.ma.MaskedArray) else cls  # masks go the long way
+        self.cls: Any = _NoValue if is_masked(array) else cls  # masks go the long way
         self.place = place
         self.space = space
         self.shape: tuple[int, ...] = array.shape
@@ -106,12 +107,13 @@ class ArrayLeaf:
             raise differing_types(self.place, i, self._name(), type(value).__name__)
         if array.shape != self.shape:
             raise differing_shapes(self.place, i, self.shape, array.shape)
-        if array.dtype != self.dtype and array is not np.ma.masked:  # the constant has no dtype of its own
+        masked = is_masked(array)
+        if array.dtype != self.dtype and not (masked and array is np.ma.masked):  # the constant has no dtype of its own
             self._widen(i, array.dtype, value)
-        if self.mask is None and isinstance(array, np.ma.MaskedArray):
+        if masked and self.mask is None:
             self.mask = np.zeros((self.space.size, *self.shape), dtype=np.bool_)
             self.cls = _NoValue
-        self.batch[i] = np.ma.getdata(array)
+        self.batch[i] = np.ma.getdata(array) if masked else array
         if self.mask is not None:
             self.mask[i] = np.ma.getmaskarray(array)
 

@@ -15,6 +15,7 @@ import numpy as np
 from feedline.batching.leaves import common_dtype
 from feedline.batching.refusals import differing_shapes, differing_types, unknown_type
 from feedline.errors import CollateError
+from feedline.protocols import is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -100,7 +101,7 @@ def pad_arrays(arrays: Sequence[Any], padding: Padding, place: str) -> Any:
     if dtype.hasobject:
         raise unknown_type(place, 0, arrays[0], why=f" and dtype {dtype}")
     for i, array in enumerate(arrays):
-        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+        if not isinstance(array, np.ndarray) or is_masked(array):
             raise differing_types(place, i, "ndarray", type(array).__name__)
         _check_axes(place, i, arrays[0].shape, array.shape)
         common = common_dtype(dtype, array.dtype)

@@ -12,6 +12,7 @@ import numpy as np
 
 from feedline.datasets.base import Dataset
 from feedline.datasets.positions import position, positions
+from feedline.protocols import is_masked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,7 +122,7 @@ class TensorDataset(Dataset[tuple[Any, ...]]):
 
 
 def _check_column(tensor: Any, place: int) -> None:
-    if isinstance(tensor, np.ma.MaskedArray):  # a batch would lose the mask
+    if is_masked(tensor):  # a batch would lose the mask
         raise TypeError(f"tensors[{place}] must be a plain array, got a masked one; use its .filled(value)")
     if not (_is_foreign(tensor) or hasattr(tensor, "__dlpack__")):
         raise TypeError(f"tensors[{place}] must be an array, got {type(tensor).__name__}; use np.asarray")
