@@ -246,18 +246,18 @@ def test_nested_scopes_put_back_the_one_before():
                     assert words(2) != drawn
                     with Scope().begin(3, 0):
                         rng().normal()
-                    assert seeding.current_scope() is inner
-                assert seeding.current_scope() is outer
+                    assert seeding._current.scope is inner
+                assert seeding._current.scope is outer
             return drawn, noise, words(2), rng().normal()
 
     assert outer_words(nest=True) == outer_words(nest=False)
-    assert seeding.current_scope() is None
+    assert seeding._current.scope is None
 
 
 def test_a_scope_ends_with_an_error_too():
     with pytest.raises(KeyError), Scope().begin(1, 0):
         raise KeyError
-    assert seeding.current_scope() is None
+    assert seeding._current.scope is None
 
 
 def test_a_scope_begins_clean():

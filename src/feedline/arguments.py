@@ -12,8 +12,9 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+from feedline.checks import integer
 from feedline.engine.policy import ErrorPolicy
-from feedline.order.samplers import DistributedSampler, RandomSampler, SequentialSampler, positive_integer
+from feedline.order.samplers import DistributedSampler, RandomSampler, SequentialSampler
 from feedline.order.shard import Shard, detect_shard
 from feedline.protocols import Indexed, is_iterable_style, length_of
 
@@ -63,7 +64,7 @@ def checked_workers(
     elif prefetch_factor is not None and not _is_auto(prefetch_factor):
         if _integer("prefetch_factor", prefetch_factor) < 0:
             raise ValueError(f"prefetch_factor should be non-negative, got {prefetch_factor}")
-        positive_integer("prefetch_factor", prefetch_factor)
+        integer("prefetch_factor", prefetch_factor, least=1)
     _warn_of_many(num_workers)
 
 
@@ -153,8 +154,7 @@ def checked_rest(*, generator: Any, seed: Any, max_restarts: Any, pin_memory_dev
             f"generator must be a random.Random, numpy.random.Generator or torch.Generator, got "
             f"{type(generator).__name__}; give an integer as seed="
         )
-    if isinstance(max_restarts, bool) or not hasattr(max_restarts, "__index__") or max_restarts < 0:
-        raise ValueError(f"max_restarts must be a non-negative integer, got {max_restarts!r}")
+    integer("max_restarts", max_restarts, least=0)
     if not isinstance(pin_memory_device, str):
         raise TypeError(f"pin_memory_device must be the name of a kind of device, got {pin_memory_device!r}")
 
@@ -244,7 +244,7 @@ class Sampling:
                     "them all"
                 )
         elif self.batch_size is not None:
-            positive_integer("batch_size", self.batch_size)
+            integer("batch_size", self.batch_size, least=1)
         elif self.drop_last:
             raise ValueError("batch_size=None is mutually exclusive with drop_last: there are no batches to drop")
 

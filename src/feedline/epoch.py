@@ -40,7 +40,7 @@ class Epoch:
         arena: the memory they are made in.
         geometry: how the epoch is cut and dealt.
         cursor: where to begin.
-        sampler: a user's sampler, or batch sampler; None where the recipe knows the order, and for a stream.
+        sampler: a user's sampler, or batch sampler, used where the recipe does not know the order; None for a stream.
         batches: whether that sampler yields whole batches.
         deliver: what is done to each batch before it is handed out, or None.
     """
@@ -59,8 +59,7 @@ class Epoch:
         self._deliver = deliver
         self._dataset = recipe.dataset
         self._cursor = cursor
-        self._position = cursor.position
-        self._sampler_state = cursor.sampler_state
+        self._delivered = (cursor.position, cursor.sampler_state)  # one object: other threads may read it
         self._drawn: DrawnPlans | None = None
         self.ended = False
         self._budget = FailureBudget(recipe.policy)
@@ -90,24 +89,38 @@ class Epoch:
             StopIteration: the epoch is at its end.
             DatasetChanged: the dataset's length is not what it was when the epoch began.
         """
+        if self.ended:
+            raise StopIteration
+        try:
+            value = self._take()
+        except StopIteration as error:  # leaving next() it would end the epoch as if all had been delivered
+            raise RuntimeError(
+                f"the dataset, its sampler or its length raised StopIteration in epoch {self._cursor.epoch}; "
+                f"raise an error of your own"
+            ) from error
+        if self.ended:
+            raise StopIteration
+        return value
+
+    def _take(self) -> Any:
         if self._length is not None and len(self._dataset) != self._length:
             raise DatasetChanged(
                 f"the dataset had {self._length} samples when epoch {self._cursor.epoch} began and has "
                 f"{len(self._dataset)} now; change it between epochs, or begin a new iteration after changing it"
             )
-        try:
-            outcome = next(self._pipeline)
-        except StopIteration:
+        outcome = self._pipeline.take()
+        if outcome is None:
             self.ended = True
-            raise
+            return None
         batch, plan = outcome.batch, outcome.task.plan
         state = None if self._drawn is None else self._drawn.delivered(plan.step)
-        self._budget.spend(outcome.failures, len(plan.indices) if batch is None else batch.samples)
+        read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
+        self._budget.spend(outcome.failures, read)
         if outcome.error is not None:
             raise outcome.error
         assert batch is not None
         value = batch.value if self._deliver is None else self._deliver(batch.value)
-        self._position, self._sampler_state = batch.until, state
+        self._delivered = (batch.until, state)
         return value
 
     def cursor(self) -> Cursor:
@@ -115,7 +128,8 @@ class Epoch:
         length = self._cursor.length
         if length is None and self._drawn is not None:
             length = self._drawn.length
-        return replace(self._cursor, position=self._position, length=length, sampler_state=self._sampler_state)
+        position, sampler_state = self._delivered
+        return replace(self._cursor, position=position, length=length, sampler_state=sampler_state)
 
     def close(self) -> None:
         """Stop what the epoch started. May be called again."""

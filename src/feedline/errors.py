@@ -1,5 +1,6 @@
 """Errors that say where: what Feedline itself raises about data, state and order.
 
+Guarantee: each survives pickling with its message and what it carries, and so arrives from a worker as it was raised.
 Errors in arguments are the built-in ``ValueError``, ``TypeError`` and ``IndexError``. Errors of user code arrive
 as themselves. Everything else that goes wrong with data is a `FeedlineError`.
 """

@@ -1,4 +1,7 @@
-"""Optional packages: one place that imports them, with an error that names the extra to install."""
+"""Optional packages: one place that imports them, with an error that names the extra to install.
+
+Guarantee: nothing is imported before it is asked for; an error within an installed package passes as it is.
+"""
 
 from __future__ import annotations
 

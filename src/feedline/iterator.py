@@ -51,11 +51,19 @@ class EpochIterator:
                 if self._closed:
                     raise RuntimeError("the loader was closed: iterate over it again for a new epoch")
                 if self._epoch is None:
-                    self._epoch = self._begin()
+                    self._epoch = self._first()
                 self._touch(self._epoch)
                 return next(self._epoch)
             finally:
                 self._owner = None
+
+    def _first(self) -> Epoch:
+        try:
+            return self._begin()
+        except StopIteration as error:  # it would end a loop that has not begun
+            raise RuntimeError(
+                "the sampler raised StopIteration when it was opened; raise an error of your own"
+            ) from error
 
     def close(self) -> None:
         """Stop what the epoch started; a further ``next()`` is an error. Waits for a batch under way elsewhere."""

@@ -32,7 +32,7 @@ from feedline.iterator import EpochIterator
 from feedline.order.batches import BatchSampler, unwrapped
 from feedline.order.cursor import NAME_LENGTH, Cursor
 from feedline.order.plan import EpochPlan, Geometry
-from feedline.order.samplers import SeekableSampler, known_order, seekable
+from feedline.order.samplers import known_order, seekable
 from feedline.order.sequence import SequentialOrder
 from feedline.protocols import length_of
 from feedline.seeding import checked_seed, draw_seed, seed_from, shared_seed
@@ -47,7 +47,9 @@ __all__ = ["DataLoader"]
 
 T_co = TypeVar("T_co", covariant=True)
 
-_FIXED = frozenset({"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers"})
+# What is assigned later would be used in part, or not at all.
+_FIXED = {"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers", "shard"}
+_FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error"}
 
 
 class DataLoader(Generic[T_co]):
@@ -55,7 +57,7 @@ class DataLoader(Generic[T_co]):
 
     Iterating gives one epoch; the next iteration gives the next one, in another order if shuffled. What comes out is
     the same for equal dataset, seed, epoch and sampler. Batches are NumPy for NumPy samples, torch for torch samples,
-    JAX for JAX samples, and belong to the caller.
+    JAX for JAX samples, and belong to the caller (single samples are what the dataset gave).
 
     Args:
         dataset: anything with ``__getitem__`` and ``__len__``, or an iterable.
@@ -208,6 +210,8 @@ class DataLoader(Generic[T_co]):
     def plan(self, epoch: int) -> EpochPlan:
         """Which samples make up each batch of an epoch: ``loader.plan(epoch)[step].indices``; nothing is loaded.
 
+        Where no seed was given it is drawn now, with a shard by all ranks together.
+
         Raises:
             TypeError: the order is known only to a user's sampler, or a stream.
         """
@@ -310,7 +314,8 @@ class DataLoader(Generic[T_co]):
     def _begin(self) -> Epoch:
         """The next epoch, at an iterator's first ``next()``."""
         seed = self._drawn_seed()
-        requested = self._source.requested_epoch() if isinstance(self._source, SeekableSampler) else None
+        ours = seekable(self._source)
+        requested = None if ours is None else ours.requested_epoch()
         if requested is not None:
             self.set_epoch(requested)
         cursor = self._resume or self._start(self._next_epoch)

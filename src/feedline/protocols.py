@@ -1,29 +1,28 @@
 """The seams, as protocols: what a dataset, a sampler and a stateful sampler are, by structure alone.
 
-A list, a NumPy array, a torch or a Hugging Face dataset satisfies them without a wrapper.
+Guarantee: whoever asks is answered by looking: no sample is read, nothing is drawn or changed. A list, a NumPy array, a torch or a Hugging Face dataset satisfies them without a wrapper.
 """
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from feedline.frameworks import is_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
 __all__ = [
     "Gathers",
-    "GetsItems",
     "Indexed",
     "Sized",
     "Stateful",
     "gather_of",
     "getitems_of",
     "is_iterable_style",
-    "is_masked",
     "is_plain",
     "is_thread_safe",
     "length_of",
@@ -48,14 +47,6 @@ class Sized(Protocol):
 
 
 @runtime_checkable
-class GetsItems(Protocol):
-    """A dataset that reads many samples at once, as torch's do."""
-
-    def __getitems__(self, indices: Sequence[Any], /) -> Sequence[Any]:
-        """The samples at ``indices``, in their order. Random draws in it are keyed by the first of them."""
-
-
-@runtime_checkable
 class Gathers(Protocol):
     """A columnar dataset: it fills a whole batch at once."""
 
@@ -76,24 +67,6 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state: Any, /) -> None:
         """Go on from ``state``."""
-
-
-class Iterates(Protocol):
-    """Whatever can be iterated anew each epoch."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-def is_masked(array: object) -> TypeGuard[NDArray[Any]]:
-    """Whether this is a masked array; without importing ``numpy.ma``, which takes 10 ms, when nobody else did.
-
-    Example:
-        >>> import numpy as np
-        >>> is_masked(np.ma.array([1, 2])), is_masked(np.array([1, 2]))
-        (True, False)
-    """
-    masked = sys.modules.get("numpy.ma")
-    return masked is not None and isinstance(array, masked.MaskedArray)
 
 
 def length_of(dataset: Any) -> int | None:
@@ -133,7 +106,7 @@ def gather_of(dataset: object) -> Callable[..., Any] | None:
         >>> gather_of([1, 2]) is None
         True
     """
-    if _is_array(dataset):
+    if is_array(dataset):
         return None
     gather = getattr(dataset, "gather", None)  # a combinator's is None when a member has none
     return gather if callable(gather) else None
@@ -142,6 +115,7 @@ def gather_of(dataset: object) -> Callable[..., Any] | None:
 def getitems_of(dataset: object) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
     """The dataset's ``__getitems__``, or None where it has none that reads many samples at once.
 
+    It takes indices and returns their samples in that order; random draws in it are keyed by the first of them.
     torch's combinators have one even over a dataset that has none; reading by it would then change nothing but the key
     of the random draws, which would be the batch's instead of each sample's.
 
@@ -184,9 +158,4 @@ def uses_global_rng(dataset: object) -> bool:
 
 def is_plain(dataset: object) -> bool:
     """A container of Python's or an array; a subclass of a container may do anything when it is read."""
-    return type(dataset) in _PLAIN or _is_array(dataset)
-
-
-def _is_array(dataset: object) -> bool:
-    """NumPy's, torch's and JAX's arrays, told by the array API standard's exchange protocol."""
-    return hasattr(dataset, "__dlpack__")
+    return type(dataset) in _PLAIN or is_array(dataset)

@@ -299,11 +299,6 @@ def _index_word(index: object) -> int:
     return zlib.crc32(repr(index).encode("utf-8", "backslashreplace"))
 
 
-def current_scope() -> Scope | None:
-    """The scope of the batch that this thread is making, or None outside a loader."""
-    return _current.scope
-
-
 def words(count: int) -> list[int]:
     """The next transform's words: keyed by the sample inside a loader, drawn from Python's ``random`` outside one.
 

@@ -202,8 +202,13 @@ def rebuild(container: Any, values: Sequence[Any]) -> Any:
             return _constructed(type(container), values, list)
 
 
-def map_leaves(fn: Callable[[Any], Any], sample: Any) -> Any:
+def map_leaves(fn: Callable[[Any], Any], sample: Any, *, keep_types: bool = False) -> Any:
     """The same structure with ``fn`` applied to each leaf.
+
+    Args:
+        fn: what is applied.
+        sample: a leaf, or containers of leaves.
+        keep_types: a container whose type cannot be rebuilt (see `rebuild`) stays itself, leaves and all.
 
     Example:
         >>> map_leaves(str.upper, {"a": ("x", ["y"])})
@@ -211,7 +216,8 @@ def map_leaves(fn: Callable[[Any], Any], sample: Any) -> Any:
     """
     if kind_of(sample) is None:
         return fn(sample)
-    return rebuild(sample, [map_leaves(fn, value) for value in values_of(sample)])
+    made = rebuild(sample, [map_leaves(fn, value, keep_types=keep_types) for value in values_of(sample)])
+    return sample if keep_types and type(made) is not type(sample) else made
 
 
 def _rebuild_mapping(container: Any, new: dict[Any, Any]) -> Any:

@@ -54,7 +54,7 @@ def plans(count):
 
 
 def run(pipeline):
-    return [str(outcome.error) if outcome.error else outcome.batch.value for outcome in pipeline]
+    return [str(outcome.error) if outcome.error else outcome.batch.value for outcome in iter(pipeline.take, None)]
 
 
 @given(st.integers(0, 20), st.integers(1, 5), st.sets(st.integers(0, 19)))
@@ -72,25 +72,23 @@ def test_a_stream_ends_where_its_maker_says(end, most_under_way):
     for executor in (SerialExecutor(Maker(end=end)), Reversed(Maker(end=end))):
         pipeline = Pipeline(plans(10**6), executor, Window(most_under_way))
         assert run(pipeline) == list(range(end))
-        with pytest.raises(StopIteration):
-            next(pipeline)
+        assert pipeline.take() is None
 
 
 def test_nothing_is_made_before_it_is_asked_for():
     maker = Maker()
     pipeline = Pipeline(plans(5), SerialExecutor(maker), Window(1))
     assert maker.made == []
-    next(pipeline)
+    pipeline.take()
     assert maker.made == [0]
-    assert iter(pipeline) is pipeline
 
 
 def test_an_interrupted_batch_is_made_at_the_next_call():
     pipeline = Pipeline(plans(3), SerialExecutor(Maker({1: [KeyboardInterrupt(), KeyboardInterrupt()]})), Window(1))
-    assert next(pipeline).batch.value == 0
+    assert pipeline.take().batch.value == 0
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            next(pipeline)
+            pipeline.take()
     assert run(pipeline) == [1, 2]
 
 
@@ -100,18 +98,17 @@ def test_an_error_of_the_plans_is_raised_as_it_is():
         raise ValueError("the sampler broke")
 
     pipeline = Pipeline(broken(), SerialExecutor(Maker()), Window(1))
-    assert next(pipeline).batch.value == 0
+    assert pipeline.take().batch.value == 0
     with pytest.raises(ValueError, match="the sampler broke"):
-        next(pipeline)
+        pipeline.take()
 
 
 def test_a_closed_pipeline_is_at_its_end():
     pipeline = Pipeline(plans(3), SerialExecutor(Maker()), Window(1))
-    next(pipeline)
+    pipeline.take()
     pipeline.close()
     pipeline.close()
-    with pytest.raises(StopIteration):
-        next(pipeline)
+    assert pipeline.take() is None
 
 
 def test_an_executor_may_be_closed_by_what_it_makes():

@@ -20,7 +20,7 @@ def test_the_action_is_one_of_three(action):
 
 @pytest.mark.parametrize("count", [-1, True, 1.5, "3"])
 def test_max_count_is_a_number_of_samples(count):
-    with pytest.raises((ValueError, TypeError), match="max_count must be None or a number of samples from 0 on, got"):
+    with pytest.raises((ValueError, TypeError), match="max_count must be a non-negative integer, got"):
         ErrorPolicy("skip", max_count=count)
 
 

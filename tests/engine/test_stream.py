@@ -172,7 +172,7 @@ def test_bad_samples_are_skipped_counted_and_told():
 def test_too_many_bad_samples_are_an_error():
     faults = {1: [ValueError("bad")] * 3}
     policy = ErrorPolicy("skip", max_count=2)
-    with pytest.raises(FeedlineError, match=r"3 of 4 samples failed, more than max_count=2 allows.*ValueError: bad"):
+    with pytest.raises(FeedlineError, match=r"3 of 7 samples failed, more than max_count=2 allows.*ValueError: bad"):
         list(DataLoader(Counting(8, faults), batch_size=4, on_error=policy))
 
 

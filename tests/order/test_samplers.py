@@ -12,6 +12,7 @@ import torch.utils.data as torch_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feedline.checks import integer
 from feedline.order.samplers import (
     DistributedSampler,
     RandomSampler,
@@ -21,7 +22,6 @@ from feedline.order.samplers import (
     SubsetRandomSampler,
     WeightedRandomSampler,
     known_order,
-    positive_integer,
     seekable,
 )
 from feedline.order.sequence import SequentialOrder
@@ -36,12 +36,12 @@ def taken(sampler, seed=0, epoch=0):
 @pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, True, np.True_, "2", None, [1], np.array([2])])
 def test_only_positive_integers_are_positive_integers(value):
     with pytest.raises(ValueError, match="size must be a positive integer, got"):
-        positive_integer("size", value)
+        integer("size", value, least=1)
 
 
 @pytest.mark.parametrize("value", [2, np.int64(2), np.uint8(2)])
 def test_integers_of_numpy_become_plain(value):
-    assert type(positive_integer("size", value)) is int
+    assert type(integer("size", value, least=1)) is int
 
 
 def test_a_sampler_defines_its_iterator():

@@ -10,6 +10,7 @@ cut from.) The owner keeps the memory, so that batches outlive the arena. Raw ad
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -65,7 +66,7 @@ class _Lease(weakref.ref[_Owner]):
 
 
 class Arena:
-    """Hands out arrays whose memory returns when the last view of them is dead. For one thread at a time.
+    """Hands out arrays whose memory returns when the last view of them is dead. Several threads may use it.
 
     Example:
         >>> arena = Arena()
@@ -81,6 +82,7 @@ class Arena:
     """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._free: list[_Slot] = []
         self._leases: dict[int, _Lease] = {}
         self._returned: deque[_Lease] = deque()
@@ -91,23 +93,26 @@ class Arena:
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes < _SMALLEST or dtype.kind not in "biufc":
             return np.empty(shape, dtype)
-        slot = self._slot(nbytes)
-        owner = _Owner(slot, shape, dtype.str)
-        lease = _Lease(owner, self._returned.append)
-        lease.slot = slot
-        self._leases[id(lease)] = lease
+        with self._lock:
+            slot = self._slot(nbytes)
+            owner = _Owner(slot, shape, dtype.str)
+            lease = _Lease(owner, self._returned.append)
+            lease.slot = slot
+            self._leases[id(lease)] = lease
         return np.asarray(owner)
 
     def close(self) -> None:
         """Give free memory back; what is in use goes with its last view. The arena can still be used."""
-        self._collect()
-        self._free.clear()
+        with self._lock:
+            self._collect()
+            self._free.clear()
 
     @property
     def nbytes(self) -> int:
         """The memory held: in use and free."""
-        self._collect()
-        return sum(slot.nbytes for slot in self._free) + sum(lease.slot.nbytes for lease in self._leases.values())
+        with self._lock:
+            self._collect()
+            return sum(slot.nbytes for slot in self._free) + sum(lease.slot.nbytes for lease in self._leases.values())
 
     def _slot(self, nbytes: int) -> _Slot:
         """A free slot that is large enough and not twice as large as that, or a new one."""

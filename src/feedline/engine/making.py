@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedline.batching import BatchWriter, default_collate
-from feedline.datasets import TensorDataset
+from feedline.batching import BatchWriter
+from feedline.datasets import Subset, TensorDataset
 from feedline.engine.keys import Keys
 from feedline.engine.policy import FailedSample
 from feedline.engine.task import Batch, Outcome
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from feedline.engine.task import Recipe, Task
     from feedline.order.plan import BatchPlan
 
-__all__ = ["MapMaker", "add_note", "dress", "located"]
+__all__ = ["MapMaker", "add_note", "finish", "located"]
 
-_Layout = list[tuple[tuple[int, ...], Any]]  # of each array of a batch: the shape of a sample, and the dtype
 _ATTEMPTS = 10  # replacements tried for one sample before its error is raised: that many bad draws mean a bad dataset
 
 
@@ -57,13 +56,10 @@ def located(error: Exception, plan: BatchPlan) -> Exception:
     return error
 
 
-def dress(recipe: Recipe, samples: Any, indices: Sequence[Any] | None = None, *, arena: Arena | None = None) -> Any:
+def finish(recipe: Recipe, arena: Arena, samples: Any, indices: Sequence[Any] | None = None) -> Any:
     """Collate the samples and transform the batch; an error of collate names the dataset's index where it is known."""
     try:
-        if arena is not None and recipe.collate_fn is default_collate and len(samples):
-            batch = _stacked(samples, len(samples), arena)
-        else:
-            batch = recipe.collate_fn(samples)
+        batch = _stacked(samples, len(samples), arena) if recipe.writes and len(samples) else recipe.collate_fn(samples)
     except CollateError as error:
         _name_sample(error, indices)
         raise
@@ -90,11 +86,9 @@ class MapMaker:
     def __init__(self, recipe: Recipe, arena: Arena) -> None:
         self._recipe = recipe
         self._arena = arena
-        self._layout: _Layout | None = None
         self._keys = Keys(recipe)
         self._tolerant = recipe.policy.action != "raise"
-        self._writes = recipe.batched and recipe.collate_fn is default_collate
-        self._gather = _columns(recipe.dataset) if self._writes else None
+        self._gather = _columns(recipe.dataset, arena) if recipe.writes else None
         self._getitems = getitems_of(recipe.dataset) if recipe.batched else None
 
     def make(self, task: Task) -> Outcome:
@@ -110,58 +104,58 @@ class MapMaker:
 
     def _whole(self, plan: BatchPlan, keys: Keys) -> Batch | None:
         """The batch by ``gather`` or ``__getitems__``; None where there is neither, or a bad sample among them."""
-        try:
-            if self._gather is not None and isinstance(plan.indices, np.ndarray):
+        recipe, indices = self._recipe, plan.indices
+        if self._gather is not None and isinstance(indices, np.ndarray):
+            keys.sample(plan.position, int(indices[0]))
+            value = self._tried(self._gather, indices)
+            if value is None:
+                return None
+            if recipe.batch_transform is not None:
                 keys.batch(plan.position)
-                batch = self._gathered(self._gather, plan.indices)
-                transform = self._recipe.batch_transform
-                return Batch(batch if transform is None else transform(batch), len(plan.indices), plan.until)
-            if self._getitems is None:
-                return None
-            indices = _listed(plan)
-            keys.sample(plan.position, indices[0])
-            samples = self._getitems(indices)
-        except Exception:
-            if self._tolerant:  # one by one, to find the bad one
-                return None
-            raise
-        if len(samples) != len(indices):
+                value = recipe.batch_transform(value)
+            return Batch(value, len(indices), plan.until)
+        if self._getitems is None:
+            return None
+        listed = _listed(plan)
+        keys.sample(plan.position, listed[0])
+        samples = self._tried(self._getitems, listed)
+        if samples is None:
+            return None
+        if len(samples) != len(listed):
             raise ValueError(
-                f"dataset.__getitems__ must return one sample for each of the {len(indices)} indices, "
+                f"dataset.__getitems__ must return one sample for each of the {len(listed)} indices, "
                 f"got {len(samples)} samples"
             )
         keys.batch(plan.position)
-        return Batch(dress(self._recipe, samples, indices, arena=self._arena), len(indices), plan.until)
+        return Batch(finish(recipe, self._arena, samples, listed), len(listed), plan.until)
 
-    def _gathered(self, gather: Callable[..., Any], indices: NDArray[np.int64]) -> Any:
-        """The batch at ``indices``: in memory of the arena, where it is made of plain arrays."""
-        if self._layout is None:
-            self._layout = _layout(gather(indices[:1]))
-        if not self._layout:
-            return gather(indices)
-        out = tuple([self._arena.empty((len(indices), *shape), dtype) for shape, dtype in self._layout])
+    def _tried(self, read: Callable[[Any], Any], indices: Any) -> Any:
+        """What reading many samples at once gives; None where it raises and the bad ones must be found one by one."""
         try:
-            return gather(indices, out)
-        except Exception:  # noqa: BLE001 -- the arrays may have changed, or it takes no ``out``: without, it will say
-            self._layout = None
-            return gather(indices)
+            return read(indices)
+        except Exception:
+            if self._tolerant:
+                return None
+            raise
 
     def _one_by_one(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample]) -> Batch:
+        recipe = self._recipe
         made: list[Any] = []  # the indices of the samples that could be made
         samples = self._samples(plan, keys, failures, made)
         try:
-            value = _stacked(samples, len(plan.indices), self._arena) if self._writes else list(samples)
+            value = _stacked(samples, len(plan.indices), self._arena) if recipe.writes else list(samples)
         except CollateError as error:
             _name_sample(error, made)
             raise
         if not made:
             raise _all_failed(failures)
-        if self._recipe.batched:
-            keys.batch(plan.position)
-        if not self._writes:
-            value = dress(self._recipe, value if self._recipe.batched else value[0], made)
-        elif self._recipe.batch_transform is not None:
-            value = self._recipe.batch_transform(value)
+        if not recipe.batched:
+            return Batch(finish(recipe, self._arena, value[0]), 1, plan.until)
+        keys.batch(plan.position)
+        if not recipe.writes:
+            value = finish(recipe, self._arena, value, made)
+        elif recipe.batch_transform is not None:
+            value = recipe.batch_transform(value)
         return Batch(value, len(plan.indices), plan.until)
 
     def _samples(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample], made: list[Any]) -> Iterator[Any]:
@@ -185,13 +179,13 @@ class MapMaker:
                         raise
                     if policy.action == "skip":
                         break
-                    index = self._spare(plan, position, attempt)
+                    index = self._replacement(plan, position, attempt)
                 else:
                     made.append(index)
                     yield sample
                     break
 
-    def _spare(self, plan: BatchPlan, position: int, attempt: int) -> Any:
+    def _replacement(self, plan: BatchPlan, position: int, attempt: int) -> Any:
         """Another index, drawn by the sample's position and the number of the attempt."""
         stream = Stream.REPLACEMENT.word(attempt)
         word = int(bulk_words(self._recipe.seed, plan.epoch, stream, position, 1)[0])
@@ -200,13 +194,6 @@ class MapMaker:
             return _listed(plan)[below(word, len(plan.indices))]
         at = below(word, order.length)
         return int(order.take(at, at + 1)[0])
-
-
-def _layout(batch: Any) -> _Layout:
-    """The shape of a sample and the dtype of each array of a batch; empty where it is more than a tuple of arrays."""
-    if type(batch) is tuple and all(type(part) is np.ndarray for part in batch):
-        return [(part.shape[1:], part.dtype) for part in batch]
-    return []
 
 
 def _listed(plan: BatchPlan) -> Sequence[Any]:
@@ -225,9 +212,41 @@ def _all_failed(failures: list[FailedSample]) -> FeedlineError:
     return error
 
 
-def _columns(dataset: Any) -> Callable[[Any], Any] | None:
+def _columns(dataset: Any, arena: Arena) -> Callable[[Any], Any] | None:
     """How a whole batch is taken at once: by the dataset's ``gather``, or by rows of an array of numbers."""
     if type(dataset) in (np.ndarray, np.memmap) and dataset.dtype != object and dataset.ndim > 0:
-        rows = TensorDataset(dataset)
-        return lambda indices: rows.gather(indices)[0]
-    return gather_of(dataset)
+        rows = _Gather(TensorDataset(dataset), arena)
+        return lambda indices: rows(indices)[0]
+    source = dataset
+    while type(source) is Subset:
+        source = source.dataset
+    return _Gather(dataset, arena, source) if type(source) is TensorDataset else gather_of(dataset)
+
+
+class _Gather:
+    """``gather`` of our array datasets, into memory of the arena where all their columns are NumPy arrays.
+
+    Args:
+        dataset: whose batches are taken.
+        arena: the memory.
+        source: the `TensorDataset` that its columns are in; None: the dataset itself.
+    """
+
+    def __init__(self, dataset: Any, arena: Arena, source: TensorDataset | None = None) -> None:
+        self._dataset = dataset
+        self._arena = arena
+        self._source = dataset if source is None else source
+        self._tensors: tuple[Any, ...] = ()
+        self._layout: list[tuple[tuple[int, ...], Any]] = []  # of each column: the shape of a sample, and the dtype
+
+    def __call__(self, indices: NDArray[np.int64]) -> Any:
+        tensors = self._source.tensors
+        if tensors is not self._tensors:  # at first, and when the user assigned others
+            plain = all(isinstance(tensor, np.ndarray) for tensor in tensors)
+            native = [(tensor.shape[1:], tensor.dtype.newbyteorder("=")) for tensor in tensors] if plain else []
+            self._tensors, self._layout = tensors, native
+        if not self._layout:
+            return self._dataset.gather(indices)
+        count = len(indices)
+        out = tuple([self._arena.empty((count, *shape), dtype) for shape, dtype in self._layout])
+        return self._dataset.gather(indices, out)

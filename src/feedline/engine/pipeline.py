@@ -34,23 +34,20 @@ class Pipeline:
         self._executor = executor
         self._window = window
 
-    def __iter__(self) -> Iterator[Outcome]:
-        return self
-
-    def __next__(self) -> Outcome:
-        """What came of the next task: a batch, or an error."""
+    def take(self) -> Outcome | None:
+        """What came of the next task: a batch, or an error. None when the epoch is at its end."""
         window = self._window
         while not window.ready:
             self._fill()
             if window.is_empty:
-                raise StopIteration
+                return None
             outcome = self._executor.collect()
             window.complete(outcome.task.plan.step, outcome)
         outcome = window.release()
         if outcome.error is None and outcome.batch is None:
             # The stream had ended; what was planned beyond its end comes back empty as well.
             self._plans = None
-            return next(self)
+            return self.take()
         return outcome
 
     def _fill(self) -> None:

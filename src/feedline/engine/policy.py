@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from feedline.checks import integer
 from feedline.errors import FeedlineError
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class ErrorPolicy:
     Args:
         action: ``"raise"`` the error; ``"skip"`` the sample, which makes the batch shorter; or ``"replace"`` it by a
             sample of another index, drawn by the sample's key and the number of the attempt.
-        max_count: raise after so many failed samples; None: no limit.
+        max_count: raise when more than so many samples have failed; None: no limit. Counted from the epoch's beginning,
+            or from where it was resumed; under ``"replace"`` each attempt counts.
         max_rate: raise when more than this share of the samples so far has failed, from 100 samples on; None: no limit.
         callback: called with a `FailedSample` in the order of delivery, for logs and quarantine lists.
 
@@ -64,10 +66,14 @@ class ErrorPolicy:
         if self.action not in get_args(Action):
             raise ValueError(f"on_error must be 'raise', 'skip', 'replace' or an ErrorPolicy, got {self.action!r}")
         count, rate = self.max_count, self.max_rate
-        if count is not None and (isinstance(count, bool) or not hasattr(count, "__index__") or count < 0):
-            raise ValueError(f"max_count must be None or a number of samples from 0 on, got {count!r}")
+        if count is not None:
+            integer("max_count", count, least=0)
         if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1):
             raise ValueError(f"max_rate must be None or a share from 0 to 1, got {self.max_rate!r}")
+        if self.action == "raise" and (count is not None or rate is not None):
+            raise ValueError(
+                "max_count and max_rate need the action 'skip' or 'replace': with 'raise' there is no budget"
+            )
         if self.callback is not None and not callable(self.callback):
             raise TypeError(f"callback must be callable, got {self.callback!r}")
 

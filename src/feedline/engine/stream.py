@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from feedline.engine.keys import Keys
-from feedline.engine.making import add_note, dress, located
+from feedline.engine.making import add_note, finish, located
 from feedline.engine.policy import FailedSample
 from feedline.engine.task import Batch, Outcome
 from feedline.errors import FeedlineError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StreamMaker"]
 
+_IN_A_ROW = 1000  # samples of a stream that may fail one after the other: beyond, its source is lost, not a sample
 _OPENING = -2  # the index part of the key under which a stream is opened; samples have theirs from 0 on
 
 
@@ -62,7 +63,10 @@ class StreamMaker:
             except Exception as raised:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn
                 error = located(raised, task.plan)
         self._dealt = None
-        return Outcome(task, batch, error, self._reader.told())
+        failures = self._reader.take_failures()
+        if batch is not None and failures:
+            batch = batch._replace(samples=batch.samples + len(failures))
+        return Outcome(task, batch, error, failures)
 
     def _batch(self, plan: BatchPlan, keys: Keys) -> Batch | None:
         reader = self._reader
@@ -78,9 +82,9 @@ class StreamMaker:
             return None
         samples, cut = self._dealt
         if not self._recipe.batched:
-            return Batch(dress(self._recipe, samples[0]), 1, cut.until)
+            return Batch(finish(self._recipe, self._arena, samples[0]), 1, cut.until)
         keys.batch(cut.start)
-        return Batch(dress(self._recipe, samples, arena=self._arena), len(samples), cut.until)
+        return Batch(finish(self._recipe, self._arena, samples), len(samples), cut.until)
 
 
 class _Reader:
@@ -100,6 +104,7 @@ class _Reader:
         self._plan: BatchPlan | None = None
         self._keys: Keys | None = None
         self._failures: list[FailedSample] = []
+        self._in_a_row = 0
         self._position = position
         self._keep = keep
         self.head: list[Any] = []
@@ -108,17 +113,17 @@ class _Reader:
         """Read on for this batch, under its keys."""
         self._plan, self._keys = plan, keys
 
-    def told(self) -> tuple[FailedSample, ...]:
-        """The samples that failed and were not told yet."""
-        told, self._failures = tuple(self._failures), []
-        return told
+    def take_failures(self) -> tuple[FailedSample, ...]:
+        """The samples that failed since the last call."""
+        failures, self._failures = tuple(self._failures), []
+        return failures
 
     def open(self) -> None:
         """Begin the stream anew and pass over what was read before."""
         assert self._keys is not None
         self._keys.sample(0, _OPENING)
         samples = iter(self._dataset)
-        passed = 0
+        passed = failed = 0
         while passed < self._position:
             self._keys.sample(passed, passed)
             try:
@@ -129,12 +134,13 @@ class _Reader:
                     f"{passed}; resume with the dataset that the state was taken from"
                 ) from None
             except Exception:
-                if _is_over(samples):
+                failed += 1
+                if _is_over(samples) or failed > _IN_A_ROW:
                     raise
                 continue  # it was raised, or skipped, before
             if passed < self._keep:
                 self.head.append(sample)
-            passed += 1
+            passed, failed = passed + 1, 0
         self._samples = samples
 
     def __iter__(self) -> Iterator[Any]:
@@ -155,10 +161,12 @@ class _Reader:
                 self._fail(error, self._samples)
                 continue
             except BaseException:
-                if _is_over(self._samples) or type(self._samples).__module__ in {"builtins", "itertools"}:
+                wraps = type(self._samples).__module__ in {"builtins", "itertools"}
+                if self._samples is not self._dataset and (wraps or _is_over(self._samples)):
                     self._samples = None  # Ctrl-C ended a generator, maybe one inside map() or chain(): open it anew
                 raise
             self._position += 1
+            self._in_a_row = 0
             self._warn_if_longer()
             return sample
 
@@ -167,6 +175,11 @@ class _Reader:
         assert self._plan is not None
         add_note(error, f"in sample {self._position} of the stream")
         self._failures.append(FailedSample(self._position, self._plan.epoch, self._plan.step, error))
+        self._in_a_row += 1
+        if self._in_a_row > _IN_A_ROW:
+            add_note(error, f"{self._in_a_row} samples in a row failed: the stream is given up")
+            self._in_a_row = 0
+            raise error
         if not self._skips or _is_over(samples):
             raise error
 

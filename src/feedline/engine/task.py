@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from feedline.batching import default_collate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,12 +45,16 @@ class Recipe:
     policy: ErrorPolicy
     order: Order | None = None
 
+    @property
+    def writes(self) -> bool:
+        """Whether samples are written into the batch as they come, since collate is ours."""
+        return self.batched and self.collate_fn is default_collate
+
 
 class Task(NamedTuple):
     """One batch to be made."""
 
     plan: BatchPlan
-    attempt: int = 0
 
 
 class Batch(NamedTuple):
@@ -56,7 +62,7 @@ class Batch(NamedTuple):
 
     Attributes:
         value: what the training loop gets.
-        samples: how many samples it was to hold; fewer are in it where some failed and were skipped.
+        samples: how many samples were read for it, those that failed and were skipped among them.
         until: the global position up to which the epoch is done with it.
     """
 

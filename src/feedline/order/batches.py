@@ -6,10 +6,12 @@ apart, so that the order knows nothing of the batch size.
 
 from __future__ import annotations
 
+import zlib
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from feedline.order.samplers import Sampler, SeekableSampler, positive_integer, seekable
+from feedline.checks import integer
+from feedline.order.samplers import Sampler, SeekableSampler, seekable
 from feedline.order.stratified import Strata, StratifiedOrder
 from feedline.protocols import Sized
 
@@ -48,7 +50,7 @@ class BatchSampler(Sampler[list[Any]]):
         if not isinstance(drop_last, bool):
             raise ValueError(f"drop_last must be True or False, got {drop_last!r}")  # noqa: TRY004 -- as torch
         self.sampler = sampler
-        self.batch_size = positive_integer("batch_size", batch_size)
+        self.batch_size = integer("batch_size", batch_size, least=1)
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[list[Any]]:
@@ -82,7 +84,9 @@ class _StratifiedSampler(SeekableSampler):
 
     @property
     def name(self) -> str:
-        return f"StratifiedBatchSampler(group_size={self.group_size}, min_per_class={self.min_per_class})"
+        """With what shapes the order: the group, and how many samples each class has."""
+        counts = zlib.crc32(self.strata.counts.tobytes() + self.strata.members.tobytes())
+        return f"StratifiedBatchSampler(group_size={self.group_size}, min_per_class={self.min_per_class}, {counts:08x})"
 
     def order(self, seed: int, epoch: int) -> StratifiedOrder:
         return StratifiedOrder(self.strata, self.group_size, self.min_per_class, seed, epoch)
@@ -125,9 +129,8 @@ class StratifiedBatchSampler(BatchSampler):
         drop_last: bool = False,
         generator: Any = None,
     ) -> None:
-        batch_size = positive_integer("batch_size", batch_size)
-        if isinstance(min_per_class, bool) or not hasattr(min_per_class, "__index__") or min_per_class < 0:
-            raise ValueError(f"min_per_class must be a non-negative integer, got {min_per_class!r}")
+        batch_size = integer("batch_size", batch_size, least=1)
+        min_per_class = integer("min_per_class", min_per_class, least=0)
         strata = Strata.of(labels)
         needed = max(min_per_class, 1) * len(strata.counts)
         if batch_size < needed:
@@ -137,7 +140,7 @@ class StratifiedBatchSampler(BatchSampler):
             )
         if group_size is None:
             group_size = min(batch_size, max(_GROUP, 2 * needed))
-        group_size = positive_integer("group_size", group_size)
+        group_size = integer("group_size", group_size, least=1)
         if group_size > batch_size:
             raise ValueError(
                 f"group_size must be at most batch_size = {batch_size}, so that a batch holds a whole group, "

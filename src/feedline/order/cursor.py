@@ -20,6 +20,7 @@ _LARGEST = (1 << 63) - 1  # positions are int64; seeds may take 64 bits
 _LARGEST_SEED = (1 << 64) - 1
 _LARGEST_SIZE = 1 << 128  # a batch may be asked to be larger than anything, to have all in one
 NAME_LENGTH = 100
+_PRINTED_BITS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +70,14 @@ class Cursor:
             raise StateError(f"state must be the dict that state_dict() gave, got {type(state).__name__}")
         version = state.get("feedline")
         if isinstance(version, bool) or version != _VERSION:
-            raise StateError(f"state['feedline'] must be {_VERSION}, the version of the format, got {version!r:.40}")
+            raise StateError(f"state['feedline'] must be {_VERSION}, the version of the format, got {_shown(version)}")
         known = {"feedline", *cls.__dataclass_fields__}
         unknown = sorted(repr(key)[:40] for key in state if not (isinstance(key, str) and key in known))
         if unknown:
             raise StateError(f"state has fields that no version {_VERSION} state has: {', '.join(unknown[:5])}")
         sampler = state.get("sampler")
         if not isinstance(sampler, str) or not 0 < len(sampler) <= NAME_LENGTH:
-            raise StateError(f"state['sampler'] must be the name of a sampler, got {sampler!r:.40}")
+            raise StateError(f"state['sampler'] must be the name of a sampler, got {_shown(sampler)}")
         cursor = cls(
             seed=None if state.get("seed") is None else _integer(state, "seed", 0, _LARGEST_SEED),
             epoch=_integer(state, "epoch", 0, _LARGEST),
@@ -128,5 +129,12 @@ class Cursor:
 def _integer(state: Mapping[Any, Any], name: str, smallest: int, largest: int) -> int:
     value = state.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
-        raise StateError(f"state[{name!r}] must be an integer from {smallest} to {largest}, got {value!r:.40}")
+        raise StateError(f"state[{name!r}] must be an integer from {smallest} to {largest}, got {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it; Python refuses to print very large integers."""
+    if isinstance(value, int) and value.bit_length() > _PRINTED_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    return f"{value!r:.80}"

@@ -9,8 +9,8 @@ its own stream at each draw, and leaves them as they were.
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
-import types
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from feedline.order.cursor import Cursor
-    from feedline.order.plan import Geometry
+    from feedline.order.plan import Cut, Geometry
 
 __all__ = ["DrawnPlans"]
 
 _END: Any = object()
+_SILENT = frozenset({list, tuple, range, dict, set, frozenset, str, itertools.count})
 _BATCH_BITS = 32  # a batch's samples have positions of their own: the batch's number and 32 bits within it
 
 
@@ -99,7 +100,17 @@ class DrawnPlans:
 
     def __next__(self) -> BatchPlan:
         with self._generators:
-            items, cut = next(self._dealt)
+            dealt = next(self._dealt, None)
+        if dealt is None:
+            raise StopIteration
+        try:
+            return self._plan(*dealt)
+        except StopIteration as error:  # it would end the epoch as if the sampler had ended
+            raise RuntimeError(
+                f"{type(self._sampler).__name__} raised StopIteration outside its iterator; raise an error of your own"
+            ) from error
+
+    def _plan(self, items: list[Any], cut: Cut) -> BatchPlan:
         step, self._step = self._step, self._step + 1
         if isinstance(self._sampler, Stateful):
             head = [_plain(item) for item in self._dealt.head] if self._pads else []
@@ -128,7 +139,6 @@ def _plain(item: Any) -> Any:
 
 def _generators(sampler: object) -> AbstractContextManager[GlobalGenerators | None]:
     """The global generators, kept from draw to draw; nothing for what draws none: containers, and who says so."""
-    silent = type(sampler).__module__ in {"builtins", "itertools"} and not isinstance(sampler, types.GeneratorType)
-    if silent or getattr(sampler, "uses_global_rng", True) is False:
+    if type(sampler) in _SILENT or getattr(sampler, "uses_global_rng", True) is False:
         return nullcontext()
     return GlobalGenerators(keep=True)

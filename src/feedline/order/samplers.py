@@ -7,12 +7,13 @@ to the next; its seed is then drawn once, from its ``generator`` or Python's ``r
 
 from __future__ import annotations
 
-import operator
+import zlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from feedline.checks import integer
 from feedline.order.passes import PassesOrder
 from feedline.order.permutation import PermutedOrder
 from feedline.order.sequence import ListedOrder, MappedOrder, ReplacementOrder, SequentialOrder, StridedOrder
@@ -23,7 +24,7 @@ from feedline.seeding import checked_seed, draw_seed, seed_from
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from feedline.order.sequence import Order
     from feedline.protocols import Sized
@@ -37,27 +38,11 @@ __all__ = [
     "SubsetRandomSampler",
     "WeightedRandomSampler",
     "known_order",
-    "positive_integer",
     "seekable",
 ]
 
 T_co = TypeVar("T_co", covariant=True)
 _BLOCK = 4096  # indices computed at a time when a sampler is iterated by itself
-
-
-def positive_integer(name: str, value: Any) -> int:
-    """The value as a plain integer of at least 1; booleans and floats are refused.
-
-    Raises:
-        ValueError: it is anything else.
-    """
-    try:
-        number = operator.index(value) if not isinstance(value, bool | np.bool_) else 0
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}")
-    return number
 
 
 class Sampler(ABC, Generic[T_co]):
@@ -171,15 +156,18 @@ class RandomSampler(SeekableSampler):
             raise TypeError(f"replacement must be True or False, got {replacement!r}")
         self.data_source = data_source
         self.replacement = replacement
-        self._num_samples = None if num_samples is None else positive_integer("num_samples", num_samples)
+        self._num_samples = None if num_samples is None else integer("num_samples", num_samples, least=1)
         self.generator = generator
         if len(data_source) == 0:
             raise ValueError("num_samples=0: shuffling needs at least one sample, and data_source is empty")
 
     @property
     def name(self) -> str:
-        """With or without replacement: the orders differ."""
-        return "RandomSampler(replacement=True)" if self.replacement else "RandomSampler"
+        """With replacement, and with a number of samples of its own, that and the population."""
+        population = f"population={len(self.data_source)}"
+        if self.replacement:
+            return f"RandomSampler(replacement=True, {population})"
+        return "RandomSampler" if self._num_samples is None else f"RandomSampler({population})"
 
     @property
     def num_samples(self) -> int:
@@ -220,10 +208,15 @@ class SubsetRandomSampler(SeekableSampler):
                 f"indices must be a one-dimensional sequence of integers, got dtype {values.dtype} and shape "
                 f"{values.shape}; turn a mask into indices by numpy.flatnonzero(mask)"
             )
-        self._values = values.astype(np.int64)
+        self._values = _as_int64(values)
 
     def __len__(self) -> int:
         return len(self._values)
+
+    @property
+    def name(self) -> str:
+        """With a checksum of the indices."""
+        return f"SubsetRandomSampler({_checksum(self._values)})"
 
     def order(self, seed: int, epoch: int) -> Order:
         """The indices, permuted."""
@@ -262,24 +255,24 @@ class WeightedRandomSampler(SeekableSampler):
         if not isinstance(replacement, bool):
             raise TypeError(f"replacement must be True or False, got {replacement!r}")
         self.weights = np.asarray(weights, dtype=np.float64)
-        self.num_samples = positive_integer("num_samples", num_samples)
+        self.num_samples = integer("num_samples", num_samples, least=1)
         self.replacement = replacement
         self.generator = generator
-        self._table = AliasTable(self.weights)
-        if not replacement:
-            WeightedDistinctOrder(self.weights, self.num_samples, 0, 0)  # checks num_samples
+        self._table = AliasTable(self.weights) if replacement else None
+        if self._table is None:
+            WeightedDistinctOrder(self.weights, self.num_samples, 0, 0)  # checks the weights and num_samples
 
     @property
     def name(self) -> str:
-        """With or without replacement: the orders differ."""
-        return "WeightedRandomSampler" if self.replacement else "WeightedRandomSampler(replacement=False)"
+        """With a checksum of the weights, and with whether they are drawn with replacement."""
+        return f"WeightedRandomSampler({_checksum(self.weights)}, replacement={self.replacement})"
 
     def __len__(self) -> int:
         return self.num_samples
 
     def order(self, seed: int, epoch: int) -> Order:
         """Draws keyed by position, or the first ``num_samples`` of the weighted shuffle."""
-        if self.replacement:
+        if self._table is not None:
             return WeightedOrder(self._table, self.num_samples, seed, epoch)
         return WeightedDistinctOrder(self.weights, self.num_samples, seed, epoch)
 
@@ -355,6 +348,17 @@ class DistributedSampler(SeekableSampler):
         return StridedOrder(whole, self.total_size, self.rank, self.num_replicas)
 
 
+def _as_int64(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Indices as they are kept; those beyond int64 are refused, not wrapped around."""
+    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"indices must be below 2**63, got {values.max()}")
+    return values.astype(np.int64)
+
+
+def _checksum(values: NDArray[Any]) -> str:
+    return f"crc32={zlib.crc32(np.ascontiguousarray(values).data.cast('B')):08x}" if values.size else "empty"
+
+
 def seekable(sampler: object) -> SeekableSampler | None:
     """The sampler itself if it is ours and its ``__iter__`` is not overridden, which would be the user's word."""
     if isinstance(sampler, SeekableSampler) and type(sampler).__iter__ is SeekableSampler.__iter__:
@@ -373,5 +377,5 @@ def known_order(sampler: object, seed: int, epoch: int) -> Order | None:
         except ValueError:  # lists of different lengths
             return None
         if values.ndim == 1 and (values.dtype.kind in "iu" or not values.size):
-            return ListedOrder(values.astype(np.int64))
+            return ListedOrder(_as_int64(values))
     return None
