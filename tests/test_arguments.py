@@ -98,7 +98,7 @@ WRONG = [
     (TypeError, "shard must be None, .rank, world_size., a Shard or 'auto', got .1,.", {"shard": (1,)}),
     (TypeError, "shard must be None, .* got 'first'", {"shard": "first"}),
     (ValueError, "rank must be from 0 to world_size - 1 = 1, got 2", {"shard": (2, 2)}),
-    (TypeError, "drop_last must be True or False, got None", {"drop_last": None}),
+    (ValueError, "drop_last must be True or False, got None", {"drop_last": None}),
     (TypeError, "shuffle must be True, False or None, got 1", {"shuffle": 1}),
     (TypeError, "sampler must be iterable, got int", {"sampler": 5}),
     (TypeError, "batch_sampler must be iterable, got int", {"batch_sampler": 5}),

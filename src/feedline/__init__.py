@@ -44,6 +44,7 @@ from feedline.seeding import rng
 
 if TYPE_CHECKING:
     from feedline import transforms
+    from feedline.datasets import ImageFiles
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ __all__ = [
     "DistributedSampler",
     "ErrorPolicy",
     "FeedlineError",
+    "ImageFiles",
     "IterableDataset",
     "RandomSampler",
     "Sampler",
@@ -83,6 +85,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name != "transforms":  # imported when it is asked for: not every loader has transforms
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module("feedline.transforms")
+    if name == "transforms":  # these are imported when they are asked for: not every loader needs them
+        return importlib.import_module("feedline.transforms")
+    if name == "ImageFiles":
+        return importlib.import_module("feedline.datasets").ImageFiles
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

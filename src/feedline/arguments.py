@@ -12,6 +12,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from feedline.checks import integer
 from feedline.engine.policy import ErrorPolicy
 from feedline.order.samplers import DistributedSampler, RandomSampler, SequentialSampler
@@ -141,8 +143,9 @@ def checked_flags(**flags: Any) -> None:
     """Check that each flag is True or False; those that may be left out may be None."""
     for name, flag in flags.items():
         optional = name in _OPTIONAL_FLAGS
-        if not isinstance(flag, bool) and not (optional and flag is None):
-            raise TypeError(f"{name} must be True{', False or None' if optional else ' or False'}, got {flag!r}")
+        if not isinstance(flag, bool | np.bool_) and not (optional and flag is None):
+            error = ValueError if name == "drop_last" else TypeError  # as torch
+            raise error(f"{name} must be True{', False or None' if optional else ' or False'}, got {flag!r}")
 
 
 def checked_rest(*, generator: Any, seed: Any, max_restarts: Any, pin_memory_device: Any) -> None:
@@ -216,6 +219,8 @@ class Sampling:
         checked_flags(drop_last=self.drop_last, shuffle=self.shuffle)
         for name in ("sampler", "batch_sampler"):
             value = getattr(self, name)
+            if isinstance(value, np.ndarray) and value.dtype.kind == "b":
+                raise TypeError(f"{name} must yield indices, got a mask; use numpy.flatnonzero(mask)")
             iterable = hasattr(value, "__iter__") or hasattr(value, "__getitem__")
             if value is not None and (isinstance(value, type) or not iterable):
                 got = value if isinstance(value, type) else type(value).__name__

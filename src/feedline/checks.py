@@ -32,8 +32,9 @@ def integer(name: str, value: Any, *, least: int) -> int:
         ...
         ValueError: batch_size must be a positive integer, got 0
     """
-    # An array of one element, and torch's truth values, would pass as an index.
-    if not (isinstance(value, bool) or getattr(value, "ndim", 0) or "bool" in str(getattr(value, "dtype", ""))):
+    dimensions: Any = getattr(value, "ndim", 0)
+    # torch's truth values, and its tensors of one element, would pass as an index.
+    if not (isinstance(value, bool) or dimensions or "bool" in str(getattr(value, "dtype", ""))):
         try:
             number = operator.index(value)
         except TypeError:

@@ -111,6 +111,7 @@ class Epoch:
         outcome = self._pipeline.take()
         if outcome is None:
             self.ended = True
+            self.close()
             return None
         batch, plan = outcome.batch, outcome.task.plan
         state = None if self._drawn is None else self._drawn.delivered(plan.step)
@@ -132,5 +133,7 @@ class Epoch:
         return replace(self._cursor, position=position, length=length, sampler_state=sampler_state)
 
     def close(self) -> None:
-        """Stop what the epoch started. May be called again."""
+        """Stop what the epoch started, and let go of it: an open stream, a user's sampler. May be called again."""
+        self._cursor = self.cursor()
+        self._drawn = None
         self._pipeline.close()

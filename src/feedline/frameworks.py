@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Stack = Callable[[list[Any]], Any]
 
-__all__ = ["from_numpy", "is_array", "is_foreign", "is_jax", "is_masked", "is_torch", "stacking_of"]
+__all__ = ["from_numpy", "is_array", "is_foreign", "is_jax", "is_masked", "is_numeric", "is_torch", "stacking_of"]
 
 
 def is_torch(value: object) -> bool:
@@ -66,9 +66,7 @@ def is_foreign(value: object) -> bool:
         return False
     data = getattr(value, "data", None)
     return (
-        isinstance(data, np.ndarray)
-        and getattr(value, "shape", data.shape) == data.shape
-        and not hasattr(value, "nnz")
+        isinstance(data, np.ndarray) and getattr(value, "shape", data.shape) == data.shape and not hasattr(value, "nnz")
     )
 
 
@@ -81,6 +79,16 @@ def is_masked(value: object) -> TypeGuard[NDArray[Any]]:
     """
     masked = sys.modules.get("numpy.ma")
     return masked is not None and isinstance(value, masked.MaskedArray)
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Whether numbers are of the dtype: NumPy's, truth values too, or bfloat16 and its like, which packages add.
+
+    Example:
+        >>> is_numeric(np.dtype(bool)), is_numeric(np.dtype("U1")), is_numeric(np.dtype("m8[s]"))
+        (True, False, False)
+    """
+    return dtype.kind in "biufc" or (dtype.kind == "V" and not issubclass(dtype.type, np.void))
 
 
 def stacking_of(value: object) -> tuple[type, Stack] | None:

@@ -74,6 +74,10 @@ class EpochIterator:
         with self._lock:
             self._stop()
 
+    def __del__(self) -> None:
+        if self._epoch is not None:  # after ``break`` nothing of it goes on
+            self._epoch.close()
+
     def _stop(self) -> None:
         if self._epoch is not None:
             self._epoch.close()

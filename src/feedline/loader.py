@@ -238,6 +238,8 @@ class DataLoader(Generic[T_co]):
         """Stop everything that runs for this loader; iterators that are under way end with an error."""
         for iterator in list(self._iterators):
             iterator.close()
+        if self._last is not None:
+            self._last.close()
         self._arena.close()
 
     def __enter__(self) -> Self:
@@ -292,7 +294,9 @@ class DataLoader(Generic[T_co]):
 
     def _epoch_length(self) -> int | None:
         """Items in an epoch, where it is known and the order is ours to seek in."""
-        return None if self._iterable or self._batches else length_of(self._source)
+        ours = seekable(self._source)
+        unknown = self._iterable or self._batches or (ours is not None and not ours.fixed_length)
+        return None if unknown else length_of(self._source)
 
     def _sampler_name(self) -> str:
         if self._iterable:
@@ -328,7 +332,7 @@ class DataLoader(Generic[T_co]):
             policy=self.on_error,
             order=None if self._batches else known_order(self._source, seed, cursor.epoch),
         )
-        cursor = replace(cursor, seed=seed, length=cursor.length if recipe.order is None else recipe.order.length)
+        cursor = replace(cursor, seed=seed)
         epoch = Epoch(
             recipe,
             self._arena,

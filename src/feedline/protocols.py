@@ -1,6 +1,7 @@
 """The seams, as protocols: what a dataset, a sampler and a stateful sampler are, by structure alone.
 
-Guarantee: whoever asks is answered by looking: no sample is read, nothing is drawn or changed. A list, a NumPy array, a torch or a Hugging Face dataset satisfies them without a wrapper.
+Guarantee: whoever asks is answered by looking: no sample is read, nothing is drawn or changed. A list, a NumPy array, a
+torch or a Hugging Face dataset satisfies the protocols without a wrapper.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ __all__ = [
     "bulk_words",
     "checked_seed",
     "draw_seed",
+    "fill_words",
     "rng",
     "seed_from",
     "shared_seed",
@@ -42,6 +43,7 @@ __all__ = [
 
 _MASK64 = (1 << 64) - 1
 _WORDS_PER_BLOCK = 4
+_CHUNK = 8192  # words drawn at a time: 64 KiB, which the allocator hands out warm
 _KIND_SHIFT = 32  # leaves 2³² places in a chain of transforms
 
 
@@ -128,6 +130,22 @@ def bulk_words(seed: int, epoch: int, stream: int, start: int, count: int) -> ND
     counter = np.array([block, 0, 0, stream], dtype=np.uint64)
     source = np.random.Philox(counter=counter, key=np.array([seed, epoch], dtype=np.uint64))
     return source.random_raw(skip + count)[skip:]
+
+
+def fill_words(out: NDArray[np.uint64], seed: int, epoch: int, stream: int) -> None:
+    """Words 0, 1, … of one stream into ``out``, as `bulk_words` gives them, without a second array of that size.
+
+    Example:
+        >>> words = np.empty(10_000, np.uint64)
+        >>> fill_words(words, 1, 0, Stream.DRAW.word())
+        >>> (words == bulk_words(1, 0, Stream.DRAW.word(), 0, 10_000)).all()
+        np.True_
+    """
+    counter = np.array([0, 0, 0, stream], dtype=np.uint64)
+    source = np.random.Philox(counter=counter, key=np.array([seed, epoch], dtype=np.uint64))
+    for start in range(0, len(out), _CHUNK):
+        part = out[start : start + _CHUNK]
+        part[:] = source.random_raw(len(part))
 
 
 # ------------------------------------------------------------------------------------------------------------- seeds
@@ -244,7 +262,7 @@ class Scope:
     __slots__ = ("_epoch", "_index", "_outer", "_place", "_position", "_seed", "_source", "_user", "_uses")
 
     def __init__(self) -> None:
-        self._source = _Source()
+        self._source: _Source | None = None  # made at the first use of `words`: array datasets have none
         self._user: _Source | None = None  # made at the first use of `rng`, then re-keyed
         self.begin(0, 0)
 
@@ -273,7 +291,7 @@ class Scope:
         """The words of the next transform: each call takes a place in the chain, each place has its own stream."""
         stream = _TRANSFORM_STREAM + self._place
         self._place += 1
-        source = self._source.rekey(self._seed, self._epoch, self._index, self._position, stream)
+        source = self._keyed(stream)
         drawn: list[int] = source.random_raw(count).tolist()
         return drawn
 
@@ -288,8 +306,12 @@ class Scope:
 
     def global_seed(self) -> int:
         """The 64-bit number that global generators are seeded with for this sample."""
-        source = self._source.rekey(self._seed, self._epoch, self._index, self._position, _GLOBAL_STREAM)
-        return int(source.random_raw())
+        return int(self._keyed(_GLOBAL_STREAM).random_raw())
+
+    def _keyed(self, stream: int) -> np.random.Philox:
+        if self._source is None:
+            self._source = _Source()
+        return self._source.rekey(self._seed, self._epoch, self._index, self._position, stream)
 
 
 def _index_word(index: object) -> int:

@@ -117,8 +117,8 @@ class Arena:
     def _slot(self, nbytes: int) -> _Slot:
         """A free slot that is large enough and not twice as large as that, or a new one."""
         self._collect()
-        for place, slot in enumerate(self._free):
-            if nbytes <= slot.nbytes <= 2 * nbytes:
+        for place in reversed(range(len(self._free))):  # the last one used is the warmest
+            if nbytes <= self._free[place].nbytes <= 2 * nbytes:
                 return self._free.pop(place)
         return _Slot(nbytes)
 

@@ -32,7 +32,7 @@ class SerialExecutor:
     """Makes each batch in the calling thread, when it is collected."""
 
     def __init__(self, maker: Maker) -> None:
-        self._maker = maker
+        self._maker: Maker | None = maker
         self._tasks: deque[Task] = deque()
 
     def submit(self, task: Task) -> None:
@@ -41,11 +41,13 @@ class SerialExecutor:
 
     def collect(self) -> Outcome:
         """Make the oldest task's batch."""
+        assert self._maker is not None
         outcome = self._maker.make(self._tasks[0])
         if self._tasks:  # the user's code may have closed the loader
             self._tasks.popleft()
         return outcome
 
     def close(self) -> None:
-        """Forget the tasks."""
+        """Forget the tasks, and the maker with what it holds open."""
         self._tasks.clear()
+        self._maker = None

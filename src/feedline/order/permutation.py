@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["FeistelNetwork", "PermutedOrder"]
 
 _SHUFFLE_BELOW = 1 << 16  # element numbers fit 16 bits; a Feistel network is best when large
+_NUMBER_MASK = np.uint64(_SHUFFLE_BELOW - 1)
 _MAX_LENGTH = 1 << 62  # halves of at most 2**31 leave room for sums and 32-bit multiply-high in 64 bits
 _BLOCK = 1 << 12  # what a lone batch computes, 0.1 ms: NumPy's cost a call is below half of it
 _CHUNK = 1 << 15  # what a long take computes at a time: four arrays of 256 KiB stay in the L2 cache
@@ -169,11 +170,13 @@ class PermutedOrder:
         """
         if self._shuffled is None:
             stream = seeding.Stream.PERMUTATION.word()
-            words = seeding.bulk_words(self.seed, self.epoch, stream, 0, self.length)
+            shuffled = np.empty(self.length, dtype=np.int64)  # all in one array: fresh memory costs more than the sort
+            words = shuffled.view(np.uint64)
+            seeding.fill_words(words, self.seed, self.epoch, stream)
             low = words.view(np.uint16)[0 if sys.byteorder == "little" else 3 :: 4]
             low[:] = np.arange(self.length, dtype=np.uint16)
             words.sort()
-            shuffled = low.astype(np.int64)
+            words &= _NUMBER_MASK
             shuffled.flags.writeable = False
             object.__setattr__(self, "_shuffled", shuffled)
         assert self._shuffled is not None

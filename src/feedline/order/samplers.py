@@ -67,6 +67,13 @@ class SeekableSampler(Sampler[int]):
     _epoch: int = 0
     _requested: bool = False
     generator: Any = None
+    fixed_length: bool = True
+    """Whether an epoch has the same length at any batch size."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that comes next when the sampler is iterated by itself, or was asked for by `set_epoch`."""
+        return self._epoch
 
     @property
     def name(self) -> str:
@@ -253,7 +260,7 @@ class WeightedRandomSampler(SeekableSampler):
         generator: Any = None,
     ) -> None:
         if not isinstance(replacement, bool):
-            raise TypeError(f"replacement must be True or False, got {replacement!r}")
+            raise ValueError(f"replacement must be True or False, got {replacement!r}")  # noqa: TRY004 -- as torch
         self.weights = np.asarray(weights, dtype=np.float64)
         self.num_samples = integer("num_samples", num_samples, least=1)
         self.replacement = replacement

@@ -1,4 +1,7 @@
-"""Checks of what transforms are built with; each gives the argument in its one canonical form."""
+"""Checks of what transforms are built with.
+
+Guarantee: what is accepted comes back in its one canonical form, of Python's own types.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from feedline.checks import integer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,12 +41,14 @@ def checked_pair(value: Any, name: str, *, minimum: int) -> tuple[int, int]:
     Raises:
         ValueError: it is neither.
     """
-    pair = tuple(value) if isinstance(value, tuple | list | np.ndarray) else (value, value)
-    whole = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= minimum for n in pair)
-    if len(pair) != 2 or not whole:
+    several = isinstance(value, tuple | list) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    pair = value if several else (value, value)
+    try:
+        height, width = (integer(name, number, least=minimum) for number in pair)
+    except ValueError:
         kind = "positive" if minimum else "non-negative"
-        raise ValueError(f"{name} must be a {kind} integer or a pair (height, width) of them, got {value!r}")
-    return int(pair[0]), int(pair[1])
+        raise ValueError(f"{name} must be a {kind} integer or a pair (height, width) of them, got {value!r}") from None
+    return height, width
 
 
 def checked_range(value: Any, name: str, rule: str, accepts: Callable[[Any, Any], bool]) -> tuple[float, float]:

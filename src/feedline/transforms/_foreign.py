@@ -1,7 +1,6 @@
 """The array inside an image of any library, and the way back to that library's class.
 
-Guarantee: nothing is imported. A framework is recognised by the module of the object's class, and taken from
-``sys.modules``, where it must be since the object exists.
+Guarantee: no framework is imported; the array is the image's own memory, where that is on the host.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feedline.frameworks import from_numpy, is_foreign, is_jax, is_torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
 __all__ = ["on_array", "unwrap"]
-
-_FRAMEWORKS = {"torch": "torch", "jax": "jax", "jaxlib": "jax"}
 
 
 def on_array(image: Any, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Any:
@@ -40,14 +39,12 @@ def unwrap(image: Any) -> tuple[NDArray[Any], Callable[[NDArray[Any]], Any]]:
     """
     if isinstance(image, np.ndarray):
         return image, _same
-    framework = _framework_of(type(image))
-    if framework == "torch" and hasattr(image, "numpy"):
+    if is_torch(image):
         return image.detach().cpu().numpy(), partial(_torch_like, image)
-    if framework == "jax" and hasattr(image, "__array__"):
-        return np.asarray(image), sys.modules["jax"].numpy.asarray
-    data = getattr(image, "data", None)
-    if isinstance(data, np.ndarray):
-        return data, type(image)
+    if is_jax(image):
+        return np.asarray(image), partial(from_numpy, like=image)
+    if is_foreign(image):
+        return image.data, type(image)
     raise TypeError(
         "image must be a NumPy array, a torch tensor, a JAX array or an object with a NumPy array in .data, "
         f"got {type(image).__name__}; numpy.asarray(image) may make an array of it"
@@ -56,12 +53,6 @@ def unwrap(image: Any) -> tuple[NDArray[Any], Callable[[NDArray[Any]], Any]]:
 
 def _same(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels
-
-
-def _framework_of(cls: type) -> str | None:
-    """The framework that a class, or one that it inherits from, comes from."""
-    roots = (base.__module__.partition(".")[0] for base in cls.__mro__)
-    return next((_FRAMEWORKS[root] for root in roots if root in _FRAMEWORKS), None)
 
 
 def _torch_like(like: Any, pixels: NDArray[Any]) -> Any:

@@ -40,7 +40,7 @@ class RandomCrop(RandomTransform[tuple[int, int]]):
     Args:
         size: the window: an integer for a square, or (height, width).
         padding: the border on each side: an integer, or (rows at the top and the bottom, columns left and
-            right).
+            right). 4 is usual for small images; 0 crops the image itself.
         fill: the value of the border when it is ``"constant"``; it must fit the image's dtype.
         padding_mode: ``"constant"``, ``"reflect"`` or ``"edge"``, as `numpy.pad` has them.
         layout: ``"HW"``, ``"HWC"`` or ``"CHW"``, where the shape does not tell (see `feedline.transforms`).
@@ -57,7 +57,7 @@ class RandomCrop(RandomTransform[tuple[int, int]]):
     """
 
     size: int | tuple[int, int]
-    padding: int | tuple[int, int] = 0
+    padding: int | tuple[int, int] = 4
     fill: float = 0
     padding_mode: PaddingMode = "constant"
     layout: Layout | None = None

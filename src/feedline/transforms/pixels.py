@@ -1,4 +1,7 @@
-"""Pixel values and their axes: integers to floats, normalisation, channels first."""
+"""Pixel values and their axes: integers to floats, normalisation, channels first.
+
+Guarantee: nothing is drawn, and the image that is handed in is left as it is.
+"""
 
 from __future__ import annotations
 
