@@ -6,6 +6,7 @@ What it yields depends on dataset, seed, epoch and sampler only (contract 2).
 
 from __future__ import annotations
 
+import threading
 import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
@@ -50,6 +51,7 @@ T_co = TypeVar("T_co", covariant=True)
 # What is assigned later would be used in part, or not at all.
 _FIXED = {"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers", "shard"}
 _FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error"}
+_OWN = ("_last", "_iterators", "_beginning", "_deliver", "_arena")  # what a copy in another process makes anew
 
 
 class DataLoader(Generic[T_co]):
@@ -180,6 +182,7 @@ class DataLoader(Generic[T_co]):
         self._resume: Cursor | None = None
         self._last: Epoch | None = None
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
+        self._beginning = threading.RLock()
         self._initialised = True
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -317,33 +320,32 @@ class DataLoader(Generic[T_co]):
 
     def _begin(self) -> Epoch:
         """The next epoch, at an iterator's first ``next()``."""
-        seed = self._drawn_seed()
-        ours = seekable(self._source)
-        requested = None if ours is None else ours.requested_epoch()
-        if requested is not None:
-            self.set_epoch(requested)
-        cursor = self._resume or self._start(self._next_epoch)
-        recipe = Recipe(
-            dataset=self.dataset,
-            collate_fn=self.collate_fn,
-            batched=self._batched,
-            batch_transform=self.batch_transform,
-            seed=seed,
-            policy=self.on_error,
-            order=None if self._batches else known_order(self._source, seed, cursor.epoch),
-        )
-        cursor = replace(cursor, seed=seed)
-        epoch = Epoch(
-            recipe,
-            self._arena,
-            self._geometry,
-            cursor,
-            sampler=self._source,
-            batches=self._batches,
-            deliver=self._deliver,
-        )
-        self._next_epoch, self._resume = cursor.epoch + 1, None
-        return epoch
+        with self._beginning:  # iterators of several threads take different epochs
+            seed = self._drawn_seed()
+            ours = seekable(self._source)
+            if ours is not None and (requested := ours.requested_epoch()) is not None:
+                self.set_epoch(requested)
+            cursor = self._resume or self._start(self._next_epoch)
+            recipe = Recipe(
+                dataset=self.dataset,
+                collate_fn=self.collate_fn,
+                batched=self._batched,
+                batch_transform=self.batch_transform,
+                seed=seed,
+                policy=self.on_error,
+                order=None if self._batches else known_order(self._source, seed, cursor.epoch),
+            )
+            epoch = Epoch(
+                recipe,
+                self._arena,
+                self._geometry,
+                replace(cursor, seed=seed),
+                sampler=self._source,
+                batches=self._batches,
+                deliver=self._deliver,
+            )
+            self._next_epoch, self._resume = cursor.epoch + 1, None
+            return epoch
 
     def _delivery(self) -> Callable[[Any], Any] | None:
         return deliverer(pin_memory=self.pin_memory, pin_memory_device=self.pin_memory_device, device=self.device)
@@ -354,11 +356,12 @@ class DataLoader(Generic[T_co]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: not what is under way."""
-        return self.__dict__ | {"_last": None, "_iterators": None, "_deliver": None, "_arena": None}
+        return self.__dict__ | dict.fromkeys(_OWN)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._iterators = weakref.WeakSet()
+        self._beginning = threading.RLock()
         self._arena = Arena()
         self._deliver = self._delivery()
 

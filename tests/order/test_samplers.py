@@ -105,7 +105,8 @@ def test_num_samples_is_positive_as_in_torch(count):
 @pytest.mark.parametrize("make", [RandomSampler, lambda data, flag: WeightedRandomSampler([1, 1], 2, flag)])
 @pytest.mark.parametrize("value", [1, None, "no"])
 def test_replacement_is_a_boolean(make, value):
-    with pytest.raises(TypeError, match="replacement must be True or False, got"):
+    error = TypeError if make is RandomSampler else ValueError  # as torch's
+    with pytest.raises(error, match="replacement must be True or False, got"):
         make([1, 2], value)
 
 
@@ -184,6 +185,15 @@ def test_a_subset_is_not_changed_by_what_happens_to_its_array():
 def test_a_subset_is_of_integers(indices):
     with pytest.raises(ValueError, match=r"indices must be a one-dimensional sequence of integers.*flatnonzero"):
         SubsetRandomSampler(indices)
+
+
+def test_indices_beyond_int64_are_refused_not_wrapped_around():
+    indices = np.array([0, 2**63], dtype=np.uint64)
+    with pytest.raises(ValueError, match=rf"indices must be below 2\*\*63, got {2**63}"):
+        SubsetRandomSampler(indices)
+    with pytest.raises(ValueError, match=rf"indices must be below 2\*\*63, got {2**63}"):
+        known_order(indices, 0, 0)
+    assert sorted(taken(SubsetRandomSampler(np.array([0, 2**63 - 1], dtype=np.uint64)))) == [0, 2**63 - 1]
 
 
 @given(st.lists(st.sampled_from([0, 0.5, 1, 3]), min_size=1, max_size=20), st.integers(1, 40), SEEDS)
@@ -355,7 +365,7 @@ def test_the_order_of_a_sequence_of_integers_is_known(indices):
     assert order.take(0, order.length).tolist() == list(indices)
 
 
-@pytest.mark.parametrize("sampler", [[True, False], ["a"], [0.5], np.zeros((2, 2), int), [[0, 1], [2]], iter([1])])
+@pytest.mark.parametrize("sampler", [["a"], [0.5], np.zeros((2, 2), int), [[0, 1], [2]], iter([1])])
 def test_the_order_of_anything_else_is_not_known(sampler):
     assert known_order(sampler, 0, 0) is None
 
@@ -366,3 +376,8 @@ def test_a_list_that_iterates_in_its_own_way_is_the_users_own():
             return reversed([self[place] for place in range(len(self))])
 
     assert known_order(Backwards([0, 1, 2]), 0, 0) is None
+
+
+def test_a_mask_is_no_sampler():
+    with pytest.raises(TypeError, match="sampler must yield indices, got a mask of booleans; use numpy.flatnonzero"):
+        known_order([True, False], 0, 0)

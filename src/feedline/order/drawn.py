@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import itertools
 import operator
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,7 @@ class DrawnPlans:
             else:
                 items = iter(sampler)
                 self._skip(items, cursor.position, head, geometry.shard.world_size - 1)
+        self._items = items
         step = (cursor.position - cursor.origin) // geometry.span
         self._dealt = Dealer(items, geometry, origin=cursor.origin, step=step, head=head)
         self._step = step
@@ -102,6 +104,7 @@ class DrawnPlans:
         with self._generators:
             dealt = next(self._dealt, None)
         if dealt is None:
+            self._warn_if_used_up()
             raise StopIteration
         try:
             return self._plan(*dealt)
@@ -109,6 +112,15 @@ class DrawnPlans:
             raise RuntimeError(
                 f"{type(self._sampler).__name__} raised StopIteration outside its iterator; raise an error of your own"
             ) from error
+
+    def _warn_if_used_up(self) -> None:
+        """Say so when an epoch after the first is empty because the sampler is an iterator and not an iterable."""
+        if self._epoch and self._dealt.length == 0 and self._items is self._sampler:
+            warnings.warn(
+                f"epoch {self._epoch} is empty: the sampler is an iterator, which an earlier epoch has used up; give "
+                f"an iterable, whose __iter__ begins anew",
+                stacklevel=2,
+            )
 
     def _plan(self, items: list[Any], cut: Cut) -> BatchPlan:
         step, self._step = self._step, self._step + 1

@@ -383,6 +383,8 @@ def known_order(sampler: object, seed: int, epoch: int) -> Order | None:
             values = np.asarray(sampler)
         except ValueError:  # lists of different lengths
             return None
+        if values.dtype.kind == "b" and values.size:
+            raise TypeError("sampler must yield indices, got a mask of booleans; use numpy.flatnonzero(mask)")
         if values.ndim == 1 and (values.dtype.kind in "iu" or not values.size):
             return ListedOrder(_as_int64(values))
     return None
