@@ -24,7 +24,7 @@ def test_an_integer_of_any_library_comes_back_as_pythons(value):
     ids=repr,
 )
 def test_what_is_no_integer_is_refused(value):
-    with pytest.raises(ValueError, match="^size must be a positive integer, got ") as caught:
+    with pytest.raises(ValueError, match=r"^size must be a positive integer, got ") as caught:
         integer("size", value, least=1)
     assert str(caught.value).endswith(repr(value))
 

@@ -1,5 +1,6 @@
 """Importing feedline is quick and imports no framework; what is missing is named when it is needed."""
 
+import importlib
 import subprocess
 import sys
 
@@ -57,3 +58,9 @@ def test_every_public_name_is_there():
     assert (
         run("from feedline import *\nimport feedline\nassert all(hasattr(feedline, n) for n in feedline.__all__)") == ""
     )
+
+
+@pytest.mark.parametrize("module", ["feedline", "feedline.datasets"])
+def test_a_name_that_is_not_there_is_named_with_its_module(module):
+    with pytest.raises(AttributeError, match=f"^module '{module}' has no attribute 'no_such'$"):
+        importlib.import_module(module).no_such

@@ -157,6 +157,26 @@ def test_a_loader_can_be_pickled_as_torchs_can(started):
     assert [batch.tolist() for batch in copy] == [batch.indices.tolist() for batch in loader.plan(3)]
 
 
+def test_a_pickled_loader_delivers_to_its_device():
+    import torch
+
+    loader = DataLoader(np.arange(6.0), 2, device="cpu")
+    next(iter(loader))
+    copy = pickle.loads(pickle.dumps(loader))
+    batches = list(copy)
+    assert all(isinstance(batch, torch.Tensor) for batch in batches)
+    assert torch.cat(batches).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["device", "shard", "on_error", "pin_memory", "pin_memory_device", "dataset"])
+def test_what_a_loader_was_built_with_is_not_set_later(name):
+    loader = DataLoader(range(4))
+    message = f"{name} should not be set after the loader is built; build another loader"
+    for owner in (loader, pickle.loads(pickle.dumps(loader))):
+        with pytest.raises(ValueError, match=message):
+            setattr(owner, name, None)
+
+
 def test_a_loader_may_be_subclassed():
     class Doubled(DataLoader):
         def __init__(self, data, factor, **how):
@@ -177,6 +197,7 @@ def test_a_loader_may_be_subclassed():
 def test_ctrl_c_in_an_epoch_is_one_traceback_and_the_loop_can_go_on():
     code = (
         "import os, signal, feedline\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where the tests run in the background
         "sent = []\n"
         "class Data:\n"
         "    def __len__(self): return 6\n"
@@ -223,7 +244,9 @@ rank, where = int(sys.argv[1]), sys.argv[2]
 random.seed(rank)
 dist.init_process_group("gloo", init_method=where, rank=rank, world_size=2)
 loader = feedline.DataLoader(range(10), 2, shuffle=True, shard="auto")
+before = random.getstate()
 got = [batch.tolist() for batch in loader]
+assert (random.getstate() == before) == (rank != 0)
 print([loader.seed, loader.state_dict()["position"], got])
 dist.destroy_process_group()
 """

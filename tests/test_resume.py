@@ -320,6 +320,50 @@ def test_a_state_of_another_sampler_is_refused():
         build("stream", 10, 2).load_state_dict(build("random", 10, 2).state_dict())
 
 
+ORDERS = {
+    "population": lambda more: {"sampler": RandomSampler(range(60 + more), num_samples=50)},
+    "population with replacement": lambda more: {"sampler": RandomSampler(range(60 + more), True, 50)},
+    "weights": lambda more: {"sampler": WeightedRandomSampler([1, 2, 3 + more], 50)},
+    "indices": lambda more: {"sampler": SubsetRandomSampler([1, 2, 3 + more])},
+    "labels": lambda more: {"batch_sampler": StratifiedBatchSampler([0, 1] * 8 + [more, 1 - more], 4)},
+}
+
+
+@pytest.mark.parametrize("what", ORDERS)
+def test_a_state_of_another_order_of_the_same_length_is_refused(what):
+    loader = DataLoader(Noisy(99), seed=7, **ORDERS[what](0))
+    iterator = iter(loader)
+    next(iterator)
+    state = through_json(loader)
+    DataLoader(Noisy(99), **ORDERS[what](0)).load_state_dict(state)
+    with pytest.raises(StateError, match=r"the state is of a loader with .*, this one has .*: build the loader"):
+        DataLoader(Noisy(99), **ORDERS[what](1)).load_state_dict(state)
+
+
+def test_a_state_without_a_seed_does_not_take_the_loaders_away():
+    state = build("random", 10, 2, seed=None).state_dict()
+    loader = build("random", 10, 2, seed=5)
+    loader.load_state_dict(state)
+    assert loader.seed == 5
+    assert read(loader) == read(build("random", 10, 2, seed=5))
+
+
+def test_the_seed_of_a_state_is_taken_before_the_loaders():
+    loader = build("random", 10, 2, seed=5)
+    loader.load_state_dict(build("random", 10, 2, seed=7).state_dict())
+    assert loader.seed == 7
+
+
+def test_a_sampler_may_have_any_name():
+    sampler = type("S" * 150, (Own,), {})
+    loader = DataLoader(Noisy(9), 2, sampler=sampler(9), seed=7)
+    whole, iterator = read(DataLoader(Noisy(9), 2, sampler=sampler(9), seed=7)), iter(loader)
+    next(iterator)
+    resumed = DataLoader(Noisy(9), 2, sampler=sampler(9))
+    resumed.load_state_dict(through_json(loader))
+    assert read(resumed) == whole[1:]
+
+
 def test_a_state_of_another_length_is_refused():
     with pytest.raises(
         DatasetChanged, match="the state is of an epoch of 10 samples, this loader's has 11: resume with"

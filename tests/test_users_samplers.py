@@ -2,8 +2,9 @@
 
 import json
 import random
-from itertools import chain, count
+from itertools import chain, count, islice
 
+import numpy as np
 import pytest
 import torch
 
@@ -194,3 +195,159 @@ def test_an_endless_sampler_is_resumed():
     resumed.load_state_dict(through_json(loader))
     iterator = iter(resumed)
     assert [plain(next(iterator)) for _ in range(2)] == first[2:]
+
+
+class Lazy:
+    """Draws as it goes, for ever."""
+
+    def __iter__(self):
+        while True:
+            yield random.randrange(1000)
+
+
+def test_a_lazy_samplers_draws_are_one_sequence_whatever_the_batch_size(same_global_generators):
+    def drawn(size, count, state=None):
+        loader = DataLoader(range(1000), size, sampler=Lazy(), seed=None if state else 3)
+        if state:
+            loader.load_state_dict(state)
+        batches = list(islice(loader, count))
+        return [int(index) for batch in batches for index in batch]
+
+    whole = drawn(2, 15)
+    assert drawn(3, 10) == whole
+    assert len(set(whole)) > 20
+    loader = DataLoader(range(1000), 2, sampler=Lazy(), seed=3)
+    iterator = iter(loader)
+    next(iterator), next(iterator)
+    assert drawn(2, 5, through_json(loader)) == whole[4:14]
+    assert drawn(3, 5, through_json(loader)) == whole[4:19]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        lambda: map(random.randrange, [10] * 6),
+        lambda: (random.randrange(10) for _ in range(6)),
+        lambda: iter(lambda: int(np.random.randint(1, 10)), 0),
+    ],
+    ids=["map", "generator", "callable"],
+)
+def test_an_iterator_as_a_sampler_leaves_the_users_generators_alone(sampler, same_global_generators):
+    assert len(list(islice(DataLoader(range(10), 2, sampler=sampler(), seed=1), 3))) == 3
+
+
+def test_a_stateful_sampler_is_resumed_again_and_again_and_never_replayed():
+    class Counted(Stateful):
+        draws = 0
+
+        def __iter__(self):
+            for index in super().__iter__():
+                self.draws += 1
+                yield index
+
+    whole = read(DataLoader(Noisy(20), 2, sampler=Own(20), seed=7))
+    loader, got = DataLoader(Noisy(20), 2, sampler=Counted(20), seed=7), []
+    for number in range(5):
+        state = through_json(loader)
+        assert (state["sampler_state"] is None) == (number == 0)
+        sampler = Counted(20)
+        loader = DataLoader(Noisy(20), 2, sampler=sampler, seed=7)
+        loader.load_state_dict(state)
+        got.append(plain(next(iter(loader))))
+        assert sampler.draws == 2
+    assert got == whole[:5]
+
+
+class Backwards(feedline.RandomSampler):
+    def __iter__(self):
+        return reversed(list(super().__iter__()))
+
+
+def test_an_epoch_set_on_a_sampler_that_iterates_itself_does_not_stick_to_the_loader():
+    loader = DataLoader(range(8), 4, sampler=Backwards(range(8)), seed=1)
+    loader.sampler.set_epoch(3)
+    epochs = []
+    for _ in range(3):
+        iterator = iter(loader)
+        next(iterator)
+        epochs.append(loader.state_dict()["epoch"])
+    assert epochs == [0, 1, 2]
+    loader.set_epoch(7)
+    assert len(list(loader)) == 2
+    assert loader.state_dict()["epoch"] == 8
+
+
+class Stops:
+    """Raises StopIteration where it is told to."""
+
+    def __init__(self, where):
+        self.where = where
+
+    def stop(self, here):
+        if self.where == here:
+            raise StopIteration
+
+    def __iter__(self):
+        self.stop("__iter__")
+        yield from range(4)
+
+    def state_dict(self):
+        self.stop("state_dict")
+        return {}
+
+    def load_state_dict(self, state):
+        self.stop("load_state_dict")
+
+
+class Opening(Stops):
+    def __iter__(self):
+        self.stop("__iter__")
+        return iter(range(4))
+
+
+class Batches(Stops):
+    def __iter__(self):
+        return iter([Opening("__iter__")])
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"sampler": Opening("__iter__"), "batch_size": 2},
+        {"sampler": Opening("state_dict"), "batch_size": 2},
+        {"batch_sampler": Batches("")},
+        {"batch_sampler": Opening("__iter__")},
+    ],
+    ids=["sampler", "state_dict", "batch", "batch sampler"],
+)
+def test_stop_iteration_of_a_sampler_is_no_silent_end(how):
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        list(DataLoader(range(4), **how))
+
+
+def test_stop_iteration_of_a_sampler_that_takes_its_state_is_no_silent_end():
+    loader = DataLoader(range(4), 2, sampler=Opening(""))
+    next(iter(loader))
+    resumed = DataLoader(range(4), 2, sampler=Opening("load_state_dict"))
+    resumed.load_state_dict(through_json(loader))
+    with pytest.raises(RuntimeError, match="raised StopIteration"):
+        list(resumed)
+
+
+def test_stop_iteration_of_the_datasets_length_is_no_silent_end():
+    class Unsteady(Noisy):
+        stops = False
+
+        def __len__(self):
+            if self.stops:
+                raise StopIteration
+            return 4
+
+    for after in (0, 1):
+        dataset = Unsteady(4)
+        iterator = iter(DataLoader(dataset, 2))
+        for _ in range(after):
+            next(iterator)
+        dataset.stops = True
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
+            next(iterator)

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedline.batching import default_collate, default_convert, pad_collate
-from feedline.batching.frameworks import is_foreign
 from feedline.errors import CollateError
+from feedline.frameworks import is_foreign
 
 torch = pytest.importorskip("torch")
 jax = pytest.importorskip("jax")

@@ -80,6 +80,13 @@ def test_registered_values_do_not_mix_with_others(register):
         default_collate([0.5, Fraction(1)])
 
 
+def test_a_registered_number_does_not_mix_with_others(register):
+    """A batch of floats would take a truth value, had its type no function."""
+    register(bool, list)
+    with pytest.raises(CollateError, match="sample: number of float64 at index 0 and bool at index 1"):
+        default_collate([0.5, True])
+
+
 def test_an_error_of_the_function_arrives_as_itself(register):
     def fail(values):
         raise ZeroDivisionError("mine")

@@ -108,14 +108,20 @@ def test_a_size_that_is_no_positive_integer_is_refused(size):
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [(np.zeros(3), "b", 2), (np.zeros(2), 7, 2), (np.zeros(2), "b", None), (np.zeros(2), "b"), None],
+    ("bad", "message"),
+    [
+        ((np.zeros(3), "b", 2), r"sample\[0\]: shapes"),
+        ((np.zeros(2), 7, 2), r"sample\[1\]: str at index 0 and int at index 1"),
+        ((np.zeros(2), "b", None), r"sample\[2\]: number of int64 at index 0 and NoneType at index 1"),
+        ((np.zeros(2), "b"), "sample: 3 elements at index 0 and 2 at index 1"),
+        (None, "sample: tuple at index 0 and NoneType at index 1"),
+    ],
 )
-def test_a_refused_sample_leaves_the_batch_as_it_was(bad):
+def test_a_refused_sample_leaves_the_batch_as_it_was(bad, message):
     good = [(np.full(2, i), chr(97 + i), i) for i in range(3)]
     writer = BatchWriter(3)
     writer.add(good[0])
-    with pytest.raises(CollateError):
+    with pytest.raises(CollateError, match=message):
         writer.add(bad)
     assert len(writer) == 1
     writer.add(good[1])

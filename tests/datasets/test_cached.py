@@ -239,9 +239,20 @@ def test_a_pickled_cache_arrives_empty_and_works(travel):
     assert arrived.dataset.reads == [0, 0]
 
 
+def draw_much(sample):
+    return np.zeros(10_000)
+
+
+def test_a_pickled_cache_leaves_its_samples_behind():
+    cached = TensorDataset(np.zeros(2)).map(draw_much).cache()
+    before = len(pickle.dumps(cached))
+    assert [sample.size for sample in cached] == [10_000, 10_000]
+    assert len(pickle.dumps(cached)) == before
+
+
 @pytest.mark.parametrize("max_items", [0, -1, 1.5, True, "3"])
 def test_max_items_must_be_a_positive_integer(max_items):
-    with pytest.raises(ValueError, match=f"max_items must be a positive integer or None, got {max_items!r}"):
+    with pytest.raises(ValueError, match=f"max_items must be a positive integer, got {max_items!r}"):
         CachedDataset([1], max_items=max_items)
 
 

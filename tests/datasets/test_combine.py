@@ -124,6 +124,15 @@ def test_stack_reads_one_by_one_where_that_may_make_a_difference():
     assert StackDataset(batched, MapDataset([1, 2, 3], lambda x: x)).__getitems__ is None
 
 
+def test_a_member_of_torchs_reads_in_bulk_only_where_what_it_wraps_does():
+    """They have the method over any dataset: read by it, samples would be augmented by the batch's key."""
+    plain, bulk = (torch_data.Subset(parent, [2, 0]) for parent in ([5, 6, 7], Batched([5, 6, 7])))
+    assert StackDataset(plain, Batched("ab")).__getitems__ is None
+    assert ConcatDataset([plain, Batched("ab")]).__getitems__ is None
+    assert StackDataset(bulk, "ab").__getitems__([1]) == [(5, "b")]
+    assert ConcatDataset([bulk, "ab"]).__getitems__([1, 2]) == [5, "a"]
+
+
 def test_stack_refuses_a_member_that_returns_fewer_samples():
     stack = StackDataset([1, 2, 3, 4], Batched([1, 2, 3, 4], short=True))
     with pytest.raises(ValueError, match=r"output size mismatch\. Expected 4, got 3 from Batched\.__getitems__"):

@@ -25,6 +25,20 @@ def test_fashion_mnist_is_told_by_its_folder(tmp_path, write_mnist):
     assert (found.name, type(found.train), found.test) == ("Fashion-MNIST", FashionMNIST, None)
 
 
+@pytest.mark.parametrize("folder", ["fashion-mnist", "Fashion/raw"])
+def test_flat_files_under_a_folder_of_that_name_are_fashion_mnist(tmp_path, write_mnist, folder):
+    write_mnist(tmp_path / "plain", "t10k", 5)
+    write_mnist(tmp_path / folder, "t10k", 5)
+    found = recognise(tmp_path / folder)
+    assert (found.name, type(found.train), found.classes[9]) == ("Fashion-MNIST", FashionMNIST, "Ankle boot")
+    assert recognise(tmp_path / "plain").name == "MNIST"
+
+
+def test_mnist_by_its_folder_is_mnist_wherever_it_lies(tmp_path, write_mnist):
+    write_mnist(tmp_path / "fashion" / "MNIST" / "raw", "t10k", 5)
+    assert recognise(tmp_path / "fashion").name == "MNIST"
+
+
 def test_the_test_part_alone_is_trained_on(tmp_path, write_mnist):
     images, _ = write_mnist(tmp_path, "t10k", 3)
     found = recognise(tmp_path)

@@ -82,6 +82,11 @@ def test_a_subset_reads_many_samples_at_once_where_the_dataset_does(choice, kind
     assert Subset(list(range(size)), indices).gather is None
 
 
+def test_a_subset_of_torchs_reads_in_bulk_only_where_what_it_wraps_does():
+    assert Subset(torch_data.Subset([5, 6, 7], [2, 0]), [1]).__getitems__ is None
+    assert Subset(torch_data.Subset(Batched([5, 6, 7]), [2, 0]), [1]).__getitems__([0]) == [5]
+
+
 @given(choice=choices(), cut=st.tuples(*[st.none() | st.integers(-20, 20)] * 2, st.sampled_from([None, 2, 3])))
 def test_slices_and_lists_agree_with_torch(choice, cut):
     size, indices, places = choice

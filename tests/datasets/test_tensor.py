@@ -186,6 +186,24 @@ def test_the_length_is_read_from_the_arrays_each_time():
     assert len(dataset) == 7
 
 
+def test_arrays_that_are_resized_apart_are_refused_when_they_are_used():
+    arrays = np.arange(6), np.arange(6)
+    dataset = TensorDataset(*arrays)
+    arrays[1].resize(4, refcheck=False)
+    for use in (lambda: len(dataset), lambda: dataset[0], lambda: dataset.gather([0])):
+        with pytest.raises(ValueError, match="same size in first dimension, got 6, 4"):
+            use()
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "dia", "bsr"])
+@pytest.mark.parametrize("fill", [np.eye, np.ones], ids=["eye", "ones"])
+def test_sparse_matrices_are_refused_since_their_data_are_not_their_rows(form, fill):
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = sparse.csr_matrix(fill((3, 3)) if fill is np.ones else fill(3)).asformat(form)
+    with pytest.raises(TypeError, match=rf"tensors\[0\] must be an array, got {form}_matrix; use np\.asarray"):
+        TensorDataset(matrix)
+
+
 # -------------------------------------------------------------------------------------------------- gather
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import sys
 import threading
 import weakref
 
@@ -54,10 +55,12 @@ def test_memory_is_not_used_again_while_a_view_of_it_lives(view):
         other[:] = 0
     assert all(place != address(other) for other in others)
     assert (np.asarray(held).view(np.uint8) == 7).all()
+    places = {place, *map(address, others)}
     del held, other
     others.clear()
     gc.collect()
-    assert arena.empty(SHAPE, np.uint8) is not None
+    again = [arena.empty(SHAPE, np.uint8) for _ in range(4)]
+    assert {address(array) for array in again} == places
     assert arena.nbytes <= 5 * np.prod(SHAPE)
 
 
@@ -83,6 +86,29 @@ def test_memory_that_nobody_sees_is_used_again():
         del array
     assert len(places) == 1
     assert arena.nbytes == np.prod(SHAPE)
+
+
+def test_a_slot_is_used_for_no_less_than_half_of_it():
+    arena, size = Arena(), 1 << 18
+    large = arena.empty((4 * size,), np.uint8)
+    place = address(large)
+    del large
+    half = arena.empty((2 * size,), np.uint8)
+    assert address(half) == place
+    del half
+    less = arena.empty((2 * size - 1,), np.uint8)
+    assert address(less) != place
+    assert arena.nbytes == 6 * size - 1
+
+
+def test_what_is_kept_free_does_not_grow_with_the_number_of_sizes():
+    arena, largest = Arena(), 1 << 20
+    arrays = [arena.empty((largest - 1000 * number,), np.uint8) for number in range(40)]
+    del arrays
+    assert arena.nbytes <= 4 * largest
+    for number in range(40):
+        arena.empty((int(largest / 1.1**number) + (1 << 16),), np.uint8)
+        assert arena.nbytes <= 5 * largest
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)), max_size=60))
@@ -148,6 +174,49 @@ def test_views_may_die_in_other_threads():
         for thread in threads:
             thread.join()
     assert arena.nbytes <= 5 * np.prod(SHAPE)
+
+
+def test_threads_that_share_an_arena_never_share_memory():
+    arena, barrier, wrong = Arena(), threading.Barrier(8, timeout=30), []
+
+    def work(number):
+        kept = []
+        barrier.wait()
+        try:
+            for step in range(200):
+                array = arena.empty((1 + (step + number) % 3, 1 << 16), np.uint8)
+                array[:] = (31 * number + step) % 251
+                kept.append((array, (31 * number + step) % 251))
+                del array
+                if len(kept) > 3:
+                    old, value = kept.pop(step % 3)
+                    wrong.extend([number] * (not (old == value).all()))
+                    del old
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, the test is to see it
+            wrong.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong
+    assert arena.nbytes <= 4 * 3 << 16
+
+
+def test_a_closed_loader_holds_no_memory():
+    loader = DataLoader(TensorDataset(np.zeros((64, 8192), np.uint8)), batch_size=16)
+    for _ in loader:
+        pass
+    del _
+    assert loader._arena.nbytes > 0
+    loader.close()
+    assert loader._arena.nbytes == 0
 
 
 def test_a_loader_uses_memory_again_and_keeps_kept_batches_correct():

@@ -258,6 +258,13 @@ def test_replacements_of_one_sample_differ_by_epoch():
     assert len({int(next(iter(loader))[5]) for _ in range(10)}) > 5
 
 
+@pytest.mark.parametrize("users", [False, True])
+def test_replacements_of_the_samples_of_a_batch_differ(users):
+    how = {"sampler": (index for index in range(1000))} if users else {}
+    (batch,) = run(DataLoader(Bad(1000, range(20)), 1000, seed=0, on_error="replace", **how))
+    assert len(set(batch[:20])) > 15
+
+
 def test_a_dataset_of_bad_samples_alone_raises_their_error():
     with pytest.raises(KeyError, match="cannot read"):
         next(iter(DataLoader(Bad(4, range(4)), batch_size=2, on_error="replace")))

@@ -30,6 +30,20 @@ def test_max_rate_is_a_share(rate):
         ErrorPolicy("skip", max_rate=rate)
 
 
+@pytest.mark.parametrize("budget", [{"max_count": 0}, {"max_count": 3}, {"max_rate": 0.0}])
+def test_without_tolerance_there_is_no_budget(budget):
+    with pytest.raises(ValueError, match="max_count and max_rate need the action 'skip' or 'replace'"):
+        ErrorPolicy("raise", **budget)
+
+
+def test_a_callback_cannot_stop_an_iteration():
+    def stops(failed):
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="the callback of on_error raised StopIteration; raise an error of your own"):
+        FailureBudget(ErrorPolicy("skip", callback=stops)).spend(failures(1), 1)
+
+
 def test_a_callback_is_callable():
     with pytest.raises(TypeError, match="callback must be callable, got 3"):
         ErrorPolicy("skip", callback=3)

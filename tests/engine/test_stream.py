@@ -103,6 +103,56 @@ def test_ctrl_c_while_reading_loses_nothing(position, generator):
     assert [batch for batch in got if batch != "KeyboardInterrupt"] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+class Mapped(Counting):
+    """A map() over a generator: neither says, once Ctrl-C has ended the generator, that it is over."""
+
+    def __init__(self, length, faults, interrupts):
+        super().__init__(length, faults, generator=True)
+        self.interrupts = interrupts
+
+    def __iter__(self):
+        return map(self.double, super().__iter__())
+
+    def double(self, number):
+        if number in self.interrupts:
+            self.interrupts.remove(number)
+            raise KeyboardInterrupt
+        return 2 * number
+
+
+@pytest.mark.parametrize("position", [0, 3, 4, 9])
+@pytest.mark.parametrize("where", ["generator", "function"])
+def test_ctrl_c_in_a_map_over_a_generator_loses_nothing(position, where):
+    faults = {position: [KeyboardInterrupt()]} if where == "generator" else {}
+    dataset = Mapped(10, faults, [position] if where == "function" else [])
+    got = run(iter(DataLoader(dataset, batch_size=4)), KeyboardInterrupt)
+    assert got.count("KeyboardInterrupt") == 1
+    assert [batch for batch in got if batch != "KeyboardInterrupt"] == [[0, 2, 4, 6], [8, 10, 12, 14], [16, 18]]
+
+
+@pytest.mark.parametrize("position", [0, 3, 5, 19])
+def test_ctrl_c_in_an_iterator_that_cannot_be_opened_anew_loses_and_repeats_nothing(position):
+    dataset = map(abs, iter(Counting(20, {position: [KeyboardInterrupt()]})))
+    got = run(iter(DataLoader(dataset, batch_size=4)), KeyboardInterrupt)
+    assert got.count("KeyboardInterrupt") == 1
+    assert [number for batch in got if batch != "KeyboardInterrupt" for number in batch] == list(range(20))
+
+
+def test_ctrl_c_in_the_function_of_a_map_takes_what_the_function_held_and_no_more():
+    """The map() itself has dropped it; those read before it are still there."""
+    held = [5]
+
+    def same(number):
+        if number in held:
+            held.remove(number)
+            raise KeyboardInterrupt
+        return number
+
+    got = run(iter(DataLoader(map(same, range(20)), batch_size=4)), KeyboardInterrupt)
+    assert got[:2] == [[0, 1, 2, 3], "KeyboardInterrupt"]
+    assert [number for batch in got[2:] for number in batch] == [4, *range(6, 20)]
+
+
 @pytest.mark.parametrize("stage", ["collate_fn", "batch_transform"])
 def test_ctrl_c_after_reading_loses_nothing(stage):
     interrupts = [KeyboardInterrupt()]
@@ -180,6 +230,45 @@ def test_a_generator_that_an_error_has_ended_is_not_taken_for_complete():
     dataset = Counting(8, {3: [ValueError("bad")]}, generator=True)
     with pytest.raises(ValueError, match="bad"):
         list(DataLoader(dataset, batch_size=2, on_error="skip"))
+
+
+class Broken(_Items):
+    """Raises from its third sample on, for ever."""
+
+    asked = 0
+
+    def __next__(self):
+        if self.place < 2:
+            return super().__next__()
+        self.asked += 1
+        assert self.asked < 5000, "nobody gives up"
+        raise OSError("no disk")
+
+
+def test_a_source_that_is_lost_is_given_up_after_a_thousand_errors_in_a_row():
+    items = Broken(Counting(8))
+    iterator = iter(DataLoader(items, batch_size=4, on_error="skip"))
+    with pytest.raises(OSError, match="no disk") as caught:
+        next(iterator)
+    assert items.asked == 1001
+    assert "1001 samples in a row failed: the stream is given up" in caught.value.__notes__
+
+
+def test_a_source_that_is_lost_is_given_up_by_a_resume_too():
+    loader = DataLoader(Counting(8), batch_size=4, on_error="skip")
+    next(iter(loader))
+    items = Broken(Counting(8))
+    resumed = DataLoader(items, batch_size=4, on_error="skip")
+    resumed.load_state_dict(loader.state_dict())
+    with pytest.raises(OSError, match="no disk"):
+        next(iter(resumed))
+    assert items.asked == 1001
+
+
+def test_a_thousand_errors_that_are_not_in_a_row_are_skipped():
+    faults = {position: [OSError("bad")] * 600 for position in (1, 2, 3)}
+    (batch,) = DataLoader(Counting(4, faults), batch_size=4, on_error="skip")
+    assert batch.tolist() == [0, 1, 2, 3]
 
 
 def test_a_resume_beyond_the_streams_end_is_an_error():

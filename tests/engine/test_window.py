@@ -13,7 +13,7 @@ def test_each_step_leaves_once_within_the_credits_and_in_order(limit, in_order, 
     todo, running, completions, left = list(range(steps)), [], [], []
     while todo or not window.is_empty:
         moves = []
-        if todo and not window.is_full:
+        if todo and window.free:
             moves.append("admit")
         if running:
             moves += ["complete"] * 2

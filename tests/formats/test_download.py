@@ -111,6 +111,14 @@ def test_a_part_longer_than_the_file_starts_anew(server, tmp_path):
     assert ranges(server) == ["bytes=700008-", None]
 
 
+def test_a_part_longer_than_the_file_is_said_to_be_no_beginning_of_it(server, tmp_path):
+    part = tmp_path / "file.bin.part"
+    part.write_bytes(server.content + b"and more")
+    with pytest.raises(FeedlineError, match="the 700008 bytes so far are no beginning of what the server has now"):
+        download(server.url, tmp_path / "file.bin", checksum=sha256(server.content), tries=1)
+    assert not part.exists()
+
+
 @pytest.mark.parametrize(
     ("content_range", "body", "reason"),
     [

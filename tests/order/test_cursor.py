@@ -35,6 +35,8 @@ def test_a_state_is_json_under_a_kilobyte_and_comes_back_equal():
         ({"position": 1.5}, r"state\['position'\] must be an integer .* got 1.5"),
         ({"batch_size": 0}, r"state\['batch_size'\] must be an integer from 1 to"),
         ({"seed": 1 << 64}, r"state\['seed'\] must be an integer"),
+        ({"epoch": 10**5000}, r"state\['epoch'\] must be an integer from 0 to \d+, got an integer of 16610 bits"),
+        ({"feedline": 10**5000}, r"state\['feedline'\] must be 1, .* got an integer of 16610 bits"),
         ({"sampler": None}, r"state\['sampler'\] must be the name of a sampler, got None"),
         ({"sampler": "x" * 101}, r"state\['sampler'\] must be the name of a sampler"),
         ({"extra": 1}, r"state has fields that no version 1 state has: 'extra'"),

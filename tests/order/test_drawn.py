@@ -101,6 +101,32 @@ def test_a_state_that_the_sampler_goes_on_changing_is_kept_as_it_was():
     assert [plans.delivered(step)["sampler"]["place"] for step in steps] == [2, 4, 6]
 
 
+def test_a_state_that_is_loaded_is_not_changed_by_the_sampler():
+    class Keeps(Stateful):
+        """Goes on in the very object that it was given."""
+
+        def load_state_dict(self, state):
+            self.state = state
+
+        def __iter__(self):
+            while self.state["place"] < self.length:
+                self.state["place"] += 1
+                yield self.state["place"] - 1
+
+    state = {"sampler": {"place": 4}, "head": []}
+    for _ in range(2):
+        plans = DrawnPlans(Keeps(7), Geometry(2), cursor(Geometry(2), 4, sampler_state=state))
+        assert [plan.indices for plan in plans] == [[4, 5], [6]]
+    assert state == {"sampler": {"place": 4}, "head": []}
+
+
+@pytest.mark.parametrize(("end", "head"), [("pad", [0, 1]), ("drop", []), ("exact", [])])
+def test_the_epochs_first_items_are_saved_only_where_padding_may_repeat_them(end, head):
+    geometry = Geometry(2, shard=Shard(0, 3, end))
+    plans = DrawnPlans(Stateful(20), geometry, cursor(geometry))
+    assert plans.delivered(next(plans).step) == {"sampler": {"place": 6}, "head": head}
+
+
 def test_a_state_needs_a_sampler_that_takes_it():
     with pytest.raises(StateError, match=r"state\['sampler_state'\] is given, but list has no load_state_dict"):
         DrawnPlans([1], Geometry(1), cursor(Geometry(1), 1, sampler_state={"sampler": {"place": 1}, "head": []}))

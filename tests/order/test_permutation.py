@@ -196,13 +196,22 @@ def test_successive_batches_hold_and_use_less_than_a_mebibyte(length):
     tracemalloc.start()
     try:
         order = PermutedOrder(length, seed=1, epoch=0)
-        for start in range(0, 20_000, 64):
-            order.take(start, start + 64)
+        for start in range(0, 60_000, 256):
+            order.take(start, start + 256)
         held, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert held < (528 if length < THRESHOLD else 256) * 1024
     assert peak < 1024 * 1024 + 256 * 1024 * (length < THRESHOLD)  # a shuffle is words and numbers at first
+
+
+def test_takes_across_a_blocks_border_compute_nothing_twice():
+    order = PermutedOrder(10**9, seed=1, epoch=0)
+    order.take(4090, 4100)
+    blocks = order._blocks
+    for start in (0, 4096, 4090, 8000, 100):
+        order.take(start, start + 64)
+    assert order._blocks is blocks
 
 
 def test_a_long_take_needs_little_more_than_its_result():

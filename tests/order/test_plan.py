@@ -123,6 +123,13 @@ def test_planned_indices_are_read_only_and_leave_the_order_alone():
         plan[0].indices[0] = 7
 
 
+@pytest.mark.parametrize("length", [8, 9])
+def test_indices_are_read_only_however_the_plan_is_read(length):
+    plan = EpochPlan(0, SequentialOrder(length), Geometry(2, shard=Shard(1, 2)))
+    read = [*plan, *plan.batches(1), *plan[:], plan.get(0), plan[-1]]
+    assert not any(batch.indices.flags.writeable for batch in read)
+
+
 def test_an_endless_plan_has_no_length():
     class Endless:
         length = None

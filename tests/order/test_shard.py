@@ -1,7 +1,14 @@
 """Laws of shards: checked data, and what launchers say."""
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+import feedline
 from feedline.order.shard import Shard, detect_shard
 
 LAUNCHERS = ["RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"]
@@ -52,3 +59,47 @@ def test_a_variable_that_is_no_number_is_named(no_launcher):
     no_launcher.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="environment variable RANK must be an integer, got 'first'"):
         detect_shard()
+
+
+@pytest.mark.parametrize("name", LAUNCHERS)
+def test_half_of_what_a_launcher_says_is_nothing(no_launcher, name):
+    no_launcher.setenv(name, "1")
+    assert detect_shard() == Shard(0, 1)
+
+
+def test_half_of_what_one_launcher_says_leaves_it_to_the_next(no_launcher):
+    no_launcher.setenv("RANK", "7")
+    no_launcher.setenv("SLURM_PROCID", "3")
+    no_launcher.setenv("SLURM_NTASKS", "4")
+    assert detect_shard() == Shard(3, 4)
+
+
+PROCESS = """
+import sys
+import jax
+from feedline.order.shard import detect_shard
+print(detect_shard().world_size)
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", num_processes=2, process_id=int(sys.argv[1]))
+shard = detect_shard()
+print(shard.rank, shard.world_size)
+jax.distributed.shutdown()
+"""
+
+
+def test_processes_of_jax_are_ranks(no_launcher):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": str(Path(feedline.__file__).parents[1]), "JAX_PLATFORMS": "cpu"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(rank), str(port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [output for output, _ in outputs] == ["1\n0 2\n", "1\n1 2\n"], outputs

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from feedline.batching.writer import BatchWriter
-from feedline.tree import kind_of, rebuild, values_of
+from feedline.tree import map_leaves
 
 __all__ = ["checked_batch", "default_collate", "default_convert"]
 
@@ -79,8 +79,8 @@ def default_convert(sample: Any) -> Any:
         >>> default_convert({"x": np.float32(2), "label": 3})
         {'x': array(2., dtype=float32), 'label': 3}
     """
-    if isinstance(sample, np.generic):
-        return np.asarray(sample)
-    if kind_of(sample) is None:
-        return sample
-    return rebuild(sample, [default_convert(value) for value in values_of(sample)])
+    return map_leaves(_converted, sample)
+
+
+def _converted(leaf: Any) -> Any:
+    return np.asarray(leaf) if isinstance(leaf, np.generic) else leaf

@@ -1,4 +1,7 @@
-"""Images with their boxes as one batch: `detection_collate`."""
+"""Images with their boxes as one batch: `detection_collate`.
+
+Guarantee: images of one shape are stacked, none is resized or cut; targets are handed on as they are.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,8 @@ def detection_collate(batch: Iterable[tuple[Any, Any]]) -> tuple[Any, list[Any]]
                 f"got {type(sample).__name__}{count} at index {i}; return a pair, or give another collate_fn",
                 i,
             )
-        before, shape = (getattr(image, "shape", None) for image in (images[-1] if i else sample[0], sample[0]))
+        shape = getattr(sample[0], "shape", None)
+        before = getattr(images[-1], "shape", None) if i else shape
         if before is not None and shape is not None and before != shape:
             remedy = "bring images and boxes to one size in a transform before (transforms.Resize)"
             raise differing_shapes("sample[0]", i, tuple(before), tuple(shape), remedy=remedy)

@@ -15,7 +15,7 @@ import numpy as np
 from feedline.batching.refusals import differing_shapes, differing_types, too_large, unknown_type
 from feedline.batching.registry import registered
 from feedline.errors import CollateError
-from feedline.protocols import is_masked
+from feedline.frameworks import is_masked, is_numeric
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -276,6 +276,4 @@ def common_dtype(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any] | No
 
 
 def _family(dtype: np.dtype[Any]) -> str:
-    if dtype.kind == "V" and not issubclass(dtype.type, np.void):
-        return "number"  # bfloat16 and its like, which other packages add to NumPy
-    return "number" if dtype.kind in "biufc" else dtype.kind
+    return "number" if is_numeric(dtype) else dtype.kind

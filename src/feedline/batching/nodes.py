@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedline.batching.frameworks import is_foreign, stacking_of
 from feedline.batching.leaves import ArrayLeaf, ForeignLeaf, ListLeaf, NumberLeaf, Space, StackLeaf, as_array
 from feedline.batching.refusals import (
     differing_keys,
@@ -20,6 +19,7 @@ from feedline.batching.refusals import (
     unknown_type,
 )
 from feedline.batching.registry import registered
+from feedline.frameworks import is_foreign, stacking_of
 from feedline.tree import Kind, child_place, keys_of, kind_of, rebuild, values_of
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from feedline.batching.collate import checked_batch
-from feedline.batching.frameworks import from_numpy, is_foreign, is_jax, is_torch
 from feedline.batching.nodes import Layout, collate_values
 from feedline.batching.padding import Padding, pad_arrays, pad_numbers, pad_tensors
 from feedline.batching.refusals import differing_types
 from feedline.batching.registry import registered
+from feedline.frameworks import from_numpy, is_foreign, is_jax, is_torch
 from feedline.tree import kind_of
 
 if TYPE_CHECKING:

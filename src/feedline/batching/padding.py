@@ -14,8 +14,9 @@ import numpy as np
 
 from feedline.batching.leaves import common_dtype
 from feedline.batching.refusals import differing_shapes, differing_types, unknown_type
+from feedline.checks import integer
 from feedline.errors import CollateError
-from feedline.protocols import is_masked
+from feedline.frameworks import is_masked
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -26,14 +27,27 @@ __all__ = ["Padding", "WithLengths", "WithMask", "pad_arrays", "pad_numbers", "p
 
 
 class WithLengths(NamedTuple):
-    """A padded array (B, T, ...) and the lengths (B,), int64, of what is not padding."""
+    """A padded array (B, T, ...) and the lengths (B,), int64, of what is not padding.
+
+    Example:
+        >>> from feedline import pad_collate
+        >>> pad_collate([[1, 2, 3], [4]], extra="lengths").lengths
+        array([3, 1])
+    """
 
     data: Any
     lengths: Any
 
 
 class WithMask(NamedTuple):
-    """A padded array (B, T, ...) and a mask (B, T), bool, True where there is no padding."""
+    """A padded array (B, T, ...) and a mask (B, T), bool, True where there is no padding.
+
+    Example:
+        >>> from feedline import pad_collate
+        >>> pad_collate([[1, 2], [4]], extra="mask").mask
+        array([[ True,  True],
+               [ True, False]])
+    """
 
     data: Any
     mask: Any
@@ -49,11 +63,9 @@ class Padding:
     extra: Literal["lengths", "mask"] | None
 
     def __post_init__(self) -> None:
-        for name, number in ("multiple_of", self.multiple_of), ("max_length", self.max_length):
-            if number is None and name == "max_length":
-                continue
-            if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-                raise ValueError(f"{name} must be a positive integer, got {number!r}")
+        object.__setattr__(self, "multiple_of", integer("multiple_of", self.multiple_of, least=1))
+        if self.max_length is not None:
+            object.__setattr__(self, "max_length", integer("max_length", self.max_length, least=1))
         if self.max_length is not None and self.max_length % self.multiple_of:
             raise ValueError(f"max_length must be a multiple of multiple_of={self.multiple_of}, got {self.max_length}")
         if self.extra not in {None, "lengths", "mask"}:
@@ -66,11 +78,11 @@ class Padding:
     def lengths(self, arrays: Sequence[Any]) -> list[int]:
         """How much of each array is kept."""
         lengths = [int(array.shape[0]) for array in arrays]
-        return lengths if self.max_length is None else [min(n, int(self.max_length)) for n in lengths]
+        return lengths if self.max_length is None else [min(n, self.max_length) for n in lengths]
 
     def width(self, lengths: list[int]) -> int:
         """The length that all are padded to."""
-        return -(-max(lengths) // int(self.multiple_of)) * int(self.multiple_of)
+        return -(-max(lengths) // self.multiple_of) * self.multiple_of
 
 
 def pad_numbers(values: list[list[Any]], padding: Padding, place: str) -> Any:

@@ -1,4 +1,7 @@
-"""The errors of collating: which part of the samples, at which indices of the batch, and what to do."""
+"""The errors of collating: which part of the samples, at which indices of the batch, and what to do.
+
+Guarantee: these functions make errors and raise none; the same wrong samples give the same words, wherever they stand.
+"""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ import numpy as np
 
 from feedline.batching.alignment import align, in_place
 from feedline.batching.collate import checked_batch
-from feedline.batching.frameworks import from_numpy
 from feedline.batching.leaves import common_dtype
 from feedline.batching.nodes import Layout
 from feedline.batching.refusals import differing_shapes, differing_types, unknown_type
 from feedline.errors import CollateError
+from feedline.frameworks import from_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +37,13 @@ class Synchronized(NamedTuple):
         timestamps: (B, T) float64, in seconds; NaN behind the end of samples with fewer times.
         streams: for each stream its values (B, T, ...); NaN (floats), NaT (dates) or zero where not valid.
         valid: for each stream (B, T) bool, where its values are valid.
+
+    Example:
+        >>> from feedline import synchronize_collate
+        >>> drive = {"camera": ([0.0, 1.0], [10, 11]), "speed": ([0.9], [3.0])}
+        >>> batch = synchronize_collate([drive], reference="camera", tolerance_s=0.5)
+        >>> batch.timestamps, batch.streams["speed"], batch.valid["speed"]
+        (array([[0., 1.]]), array([[nan,  3.]]), array([[False,  True]]))
     """
 
     timestamps: Any
@@ -181,7 +188,7 @@ def _by_stream(argument: str, setting: Any, streams: Mapping[str, Any], own: str
     names = [name for name in streams if name != own]
     if not isinstance(setting, Mapping):
         return dict.fromkeys(names, setting)
-    if set(names) - {own} != set(setting) - {own}:
+    if set(names) != set(setting) - {own}:
         raise ValueError(f"{argument} must be given for each of the streams {names}, got {list(setting)}")
     return {name: setting[name] for name in names}
 

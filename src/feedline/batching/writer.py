@@ -6,13 +6,13 @@ batch, and the sample is not kept; samples are never gathered and stacked.
 
 from __future__ import annotations
 
-import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from feedline.batching.leaves import Space
 from feedline.batching.nodes import learn
+from feedline.checks import integer
 
 if TYPE_CHECKING:
     from feedline.batching.leaves import Allocate, Node
@@ -46,16 +46,10 @@ class BatchWriter:
     __slots__ = ("_count", "_room", "_root", "_space")
 
     def __init__(self, size: int, *, allocate: Allocate = np.empty) -> None:
-        try:
-            checked = 0 if isinstance(size, bool) else operator.index(size)
-        except TypeError:
-            checked = 0
-        if checked < 1:
-            raise ValueError(f"size must be a positive integer, got {size!r}")
-        self._space = Space(checked, allocate)
+        self._room = integer("size", size, least=1)
+        self._space = Space(self._room, allocate)
         self._root: Node | None = None
         self._count = 0
-        self._room = checked
 
     def __len__(self) -> int:
         """The number of samples added."""

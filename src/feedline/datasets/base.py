@@ -7,9 +7,10 @@ is a dataset for the loader without inheriting from these classes; they add ``+`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from feedline.protocols import Sized
+from feedline.protocols import length_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,18 +55,15 @@ class Dataset(ABC, Generic[T_co]):
 
     def __iter__(self) -> Iterator[T_co]:
         """The samples in order, up to the length (without a length: up to the first IndexError)."""
-        if isinstance(self, Sized):
-            for index in range(len(self)):
-                yield self[index]
-            return
-        index = 0
-        while True:
+        size = length_of(self)  # None also where it is a parent that has no length
+        for index in count() if size is None else range(size):
             try:
                 sample = self[index]
             except IndexError:
-                return
+                if size is None:
+                    return
+                raise
             yield sample
-            index += 1
 
     def __add__(self, other: Any) -> ConcatDataset[Any]:
         from feedline.datasets.combine import ConcatDataset

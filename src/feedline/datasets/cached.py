@@ -1,7 +1,7 @@
 """Samples kept in memory once they were read.
 
-Guarantee: a sample that is kept is never changed by who received it: its arrays are handed out as read-only
-views, its containers are rebuilt for each reader. No lock is held while the dataset is read.
+Guarantee: who received a sample cannot change the NumPy arrays and containers that are kept: arrays are handed out as
+read-only views, containers are rebuilt for each reader. No lock is held while the dataset is read.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feedline.checks import integer
 from feedline.datasets.derived import DerivedDataset
-from feedline.protocols import Sized, is_iterable_style
-from feedline.tree import get_item, keys_of, kind_of, rebuild
+from feedline.protocols import is_iterable_style, length_of
+from feedline.tree import map_leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["CachedDataset"]
 
@@ -44,7 +45,7 @@ class CachedDataset(DerivedDataset[Any]):
         dataset, max_items: as given.
 
     Raises:
-        ValueError: ``max_items`` is no positive integer.
+        ValueError: ``max_items`` is neither None nor a positive integer.
         TypeError: the dataset is a stream.
 
     Example:
@@ -59,7 +60,7 @@ class CachedDataset(DerivedDataset[Any]):
         if is_iterable_style(dataset):
             raise TypeError(f"cache takes a dataset with an index, got the iterable-style {type(dataset).__name__}")
         self.dataset = dataset
-        self.max_items = None if max_items is None else _checked_max_items(max_items)
+        self.max_items = None if max_items is None else integer("max_items", max_items, least=1)
         self._begin()
 
     def _begin(self) -> None:
@@ -84,7 +85,7 @@ class CachedDataset(DerivedDataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, index: Any) -> Any:
-        size = _length(self.dataset)
+        size = length_of(self.dataset)
         key = index if size is None or isinstance(self.dataset, Mapping) else _from_start(index, size)
         with self._lock:
             if size != self._size:
@@ -94,29 +95,13 @@ class CachedDataset(DerivedDataset[Any]):
             if sample is not _MISSING:
                 kept.move_to_end(key)
         if sample is _MISSING:
-            sample = _each_leaf(self.dataset[index], _read_only)
+            sample = map_leaves(_read_only, self.dataset[index], keep_types=True)
             with self._lock:  # another thread may have read it too: the first one stays
                 sample = kept.setdefault(key, sample)
                 kept.move_to_end(key)
                 while self.max_items is not None and len(kept) > self.max_items:
                     kept.popitem(last=False)
-        return _each_leaf(sample, lambda leaf: leaf)
-
-
-def _checked_max_items(max_items: Any) -> int:
-    if isinstance(max_items, bool) or not isinstance(max_items, int | np.integer) or max_items <= 0:
-        raise ValueError(f"max_items must be a positive integer or None, got {max_items!r}")
-    return int(max_items)
-
-
-def _length(dataset: Any) -> int | None:
-    """The dataset's length; None for one that has none, also where only its parent lacks it."""
-    if not isinstance(dataset, Sized):
-        return None
-    try:
-        return len(dataset)
-    except TypeError:
-        return None
+        return map_leaves(_same, sample, keep_types=True)
 
 
 def _from_start(index: Any, size: int) -> Any:
@@ -136,9 +121,5 @@ def _read_only(leaf: Any) -> Any:
     return view
 
 
-def _each_leaf(sample: Any, change: Callable[[Any], Any]) -> Any:
-    """New containers around the changed leaves; a container that cannot be rebuilt stays itself."""
-    if kind_of(sample) is None:
-        return change(sample)
-    made = rebuild(sample, [_each_leaf(get_item(sample, key), change) for key in keys_of(sample)])
-    return made if type(made) is type(sample) else sample
+def _same(leaf: Any) -> Any:
+    return leaf

@@ -117,6 +117,15 @@ class CIFAR10(_Cifar):
         FeedlineError: the download failed.
 
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:  # one record: a label, then the planes of red, green, blue
+        ...     _ = Path(root, "test_batch.bin").write_bytes(bytes([3]) + bytes([200]) * 1024 + bytes(2048))
+        ...     dataset = CIFAR10(root, train=False)
+        >>> image, label = dataset[0]
+        >>> image.shape, image[0, 0], dataset.classes[label]
+        ((32, 32, 3), array([200,   0,   0], dtype=uint8), 'cat')
     """
 
     archive = "cifar-10-binary.tar.gz"

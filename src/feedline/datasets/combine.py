@@ -14,7 +14,7 @@ import numpy as np
 
 from feedline.datasets.derived import DerivedDataset, DerivedIterableDataset
 from feedline.datasets.positions import position, positions
-from feedline.protocols import gather_of, is_iterable_style, is_plain
+from feedline.protocols import gather_of, getitems_of, is_iterable_style, is_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,21 +57,18 @@ class StackDataset(DerivedDataset[Any]):
         self.datasets: tuple[Any, ...] | dict[str, Any] = args or kwargs
         for member in self.parents:
             _refuse_stream(member, "StackDataset")
-        self._length()
+        len(self)
 
     @property
     def parents(self) -> Sequence[Any]:
         """The datasets, in order."""
         return list(self.datasets.values()) if isinstance(self.datasets, dict) else self.datasets
 
-    def _length(self) -> int:
+    def __len__(self) -> int:
         sizes = [len(member) for member in self.parents]
         if any(size != sizes[0] for size in sizes):
             raise ValueError(f"All datasets must have same length, got {', '.join(map(str, sizes))}")
         return sizes[0]
-
-    def __len__(self) -> int:
-        return self._length()
 
     def _combined(self, parts: Iterable[Any]) -> Any:
         return dict(zip(self.datasets, parts, strict=True)) if isinstance(self.datasets, dict) else tuple(parts)
@@ -92,9 +89,9 @@ class StackDataset(DerivedDataset[Any]):
 
     @property
     def gather(self) -> Callable[..., Any] | None:
-        """Reads a batch at once (see `feedline.protocols.Gathers`): a tuple or dict of the members' batches.
+        """Reads a batch at once, as `feedline.protocols.Gathers` says; None unless every member can.
 
-        None unless every member can.
+        The batch is a tuple or dict of the members' batches.
         """
         gathers = [gather for member in self.parents if (gather := gather_of(member))]
         if len(gathers) < len(self.datasets):
@@ -232,17 +229,17 @@ def _read_in_bulk(members: Iterable[Any]) -> bool:
     Containers, arrays and columnar datasets do. Any other may draw random numbers, which are keyed by sample
     only as long as samples are read one by one.
     """
-    own = [callable(getattr(member, "__getitems__", None)) for member in members]
+    own = [getitems_of(member) is not None for member in members]
     return any(own) and all(
         has or is_plain(member) or gather_of(member) is not None for member, has in zip(members, own, strict=True)
     )
 
 
 def _read(member: Any, places: list[int]) -> Sequence[Any]:
-    read = getattr(member, "__getitems__", None)
-    if not callable(read):
+    read = getitems_of(member)
+    if read is None:
         return [member[place] for place in places]
-    samples: Sequence[Any] = read(places)
+    samples = read(places)
     if len(samples) != len(places):
         raise ValueError(
             f"Nested dataset's output size mismatch. Expected {len(places)}, got {len(samples)} "

@@ -1,4 +1,7 @@
-"""The handwritten digits that come with the package: real images to try things on, without a download."""
+"""The handwritten digits that come with the package: real images to try things on, without a download.
+
+Guarantee: nothing is fetched or written; each instance has arrays of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which collection a folder holds: told by its files' names, without opening an image."""
+"""Which collection a folder holds: told by its files' names, without opening an image.
+
+Guarantee: nothing is fetched or written; what is damaged or half there is an error, never another collection.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,12 @@ class Collection:
             there, it is this one.
         test: the samples to test on, or None where there is no part apart from ``train``.
         classes: the names of the labels.
+
+    Example:
+        >>> from feedline.datasets import Collection, Digits
+        >>> digits = Digits()
+        >>> Collection("digits", train=digits, test=None, classes=digits.classes).classes[-1]
+        '9'
     """
 
     name: str
@@ -43,7 +52,9 @@ class Collection:
 def recognise(root: str | os.PathLike[str]) -> Collection:
     """The collection in the folder ``root``: MNIST, Fashion-MNIST, CIFAR-10, or images in class folders.
 
-    MNIST and CIFAR are found where `MNIST` and `CIFAR10` find them, one part of them being enough. A tree of
+    MNIST and CIFAR are found where `MNIST` and `CIFAR10` find them, one part of them being enough. MNIST and
+    Fashion-MNIST have files of the same names and sizes: those that lie in ``root`` itself are taken for
+    Fashion-MNIST if "fashion" is in the path of ``root``, in either case, and for MNIST otherwise. A tree of
     images has a folder for each class in ``root``; or in ``root/train``, and those to test on in
     ``root/test``, ``root/val``, ``root/valid`` or ``root/validation``.
 
@@ -51,6 +62,14 @@ def recognise(root: str | os.PathLike[str]) -> Collection:
         FileNotFoundError: there is no such folder.
         FeedlineError: it holds none of these; the message lists what was looked for.
         CorruptSample: one of the files is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     _ = Path(root, "test_batch.bin").write_bytes(bytes([3]) + bytes(3 * 32 * 32))
+        ...     found = recognise(root)
+        >>> found.name, len(found.train), found.classes[found.train[0][1]]
+        ('CIFAR-10', 1, 'cat')
     """
     root = Path(root)
     if not root.is_dir():
@@ -67,10 +86,10 @@ def recognise(root: str | os.PathLike[str]) -> Collection:
 
 def _published(root: Path) -> Collection | None:
     """The first of the known collections of which a part is there."""
-    known: tuple[tuple[str, type[MNIST | CIFAR10]], ...] = (
-        *(("MNIST", MNIST), ("Fashion-MNIST", FashionMNIST), ("CIFAR-10", CIFAR10)),
-    )
-    for name, cls in known:
+    known: list[tuple[str, type[MNIST | CIFAR10]]] = [("MNIST", MNIST), ("Fashion-MNIST", FashionMNIST)]
+    if "fashion" in str(root.resolve()).lower():  # the files alone do not tell
+        known.reverse()
+    for name, cls in [*known, ("CIFAR-10", CIFAR10)]:
         parts = [cls(root, train=train) for train in (True, False) if cls.is_there(root, train=train)]
         if parts:
             return Collection(name, parts[0], parts[1] if len(parts) == 2 else None, parts[0].classes)

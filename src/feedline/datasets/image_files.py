@@ -88,6 +88,16 @@ class ImageFolder(ImageFiles):
 
     Raises:
         FileNotFoundError: there is no such folder, no class folder in it, or a class folder without images.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     for name in "dog", "cat":
+        ...         Path(root, name).mkdir()
+        ...         Path(root, name, "1.png").touch()
+        ...     dataset = ImageFolder(root)
+        >>> dataset.classes, dataset.targets
+        (['cat', 'dog'], [0, 1])
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from feedline.datasets.derived import DerivedDataset, DerivedIterableDataset
+from feedline.datasets.base import Dataset, IterableDataset
+from feedline.datasets.derived import Derived
 from feedline.protocols import is_iterable_style
 from feedline.tree import get_item, replace_item
 
@@ -18,7 +19,42 @@ if TYPE_CHECKING:
 __all__ = ["MapDataset", "MapIterableDataset"]
 
 
-class MapDataset(DerivedDataset[Any]):
+class _Mapped(Derived):
+    """What both are: a parent, a function, and what both of them promise."""
+
+    def __init__(self, dataset: Any, fn: Callable[[Any], Any], key: int | str | None = None) -> None:
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, got {fn!r} ({type(fn).__name__})")
+        self.dataset = dataset
+        self.fn = fn
+        self.key = key
+
+    @property
+    def parents(self) -> Sequence[Any]:
+        """The dataset."""
+        return (self.dataset,)
+
+    @property
+    def thread_safe(self) -> bool:
+        """Whether dataset and ``fn`` may be used by several threads at once."""
+        return super().thread_safe and bool(getattr(self.fn, "thread_safe", False))
+
+    @property
+    def uses_global_rng(self) -> bool:
+        """Whether dataset or ``fn`` may draw from a global generator."""
+        return super().uses_global_rng or bool(getattr(self.fn, "uses_global_rng", True))
+
+    def __len__(self) -> int:
+        """The dataset's length; a TypeError where it has none."""
+        return len(self.dataset)
+
+    def _applied(self, sample: Any) -> Any:
+        if self.key is None:
+            return self.fn(sample)
+        return replace_item(sample, self.key, self.fn(get_item(sample, self.key)))
+
+
+class MapDataset(_Mapped, Dataset[Any]):  # type: ignore[override]  # see feedline.datasets.derived
     """``fn`` of each sample of a dataset; as long as the dataset.
 
     It may be read by several threads where the dataset may and ``fn`` has an attribute ``thread_safe`` that
@@ -49,33 +85,13 @@ class MapDataset(DerivedDataset[Any]):
                 f"MapDataset takes a dataset with an index, got the iterable-style {type(dataset).__name__}; "
                 "use MapIterableDataset"
             )
-        self.dataset = dataset
-        self.fn = _checked(fn)
-        self.key = key
-
-    @property
-    def parents(self) -> Sequence[Any]:
-        """The dataset."""
-        return (self.dataset,)
-
-    @property
-    def thread_safe(self) -> bool:  # type: ignore[override]
-        """Whether dataset and ``fn`` may be used by several threads at once."""
-        return super().thread_safe and bool(getattr(self.fn, "thread_safe", False))
-
-    @property
-    def uses_global_rng(self) -> bool:  # type: ignore[override]
-        """Whether dataset or ``fn`` may draw from a global generator."""
-        return super().uses_global_rng or bool(getattr(self.fn, "uses_global_rng", True))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        super().__init__(dataset, fn, key)
 
     def __getitem__(self, index: Any) -> Any:
-        return _apply(self.fn, self.key, self.dataset[index])
+        return self._applied(self.dataset[index])
 
 
-class MapIterableDataset(DerivedIterableDataset[Any]):
+class MapIterableDataset(_Mapped, IterableDataset[Any]):  # type: ignore[override]
     """``fn`` of each sample of a stream.
 
     Promises and arguments are those of `MapDataset`, but that ``dataset`` is read by iterating it.
@@ -100,41 +116,8 @@ class MapIterableDataset(DerivedIterableDataset[Any]):
             raise TypeError(
                 f"MapIterableDataset takes a dataset that can be iterated, got {type(dataset).__name__}; use MapDataset"
             )
-        self.dataset = dataset
-        self.fn = _checked(fn)
-        self.key = key
-
-    @property
-    def parents(self) -> Sequence[Any]:
-        """The stream."""
-        return (self.dataset,)
-
-    @property
-    def thread_safe(self) -> bool:  # type: ignore[override]
-        """Whether stream and ``fn`` may be used by several threads at once."""
-        return super().thread_safe and bool(getattr(self.fn, "thread_safe", False))
-
-    @property
-    def uses_global_rng(self) -> bool:  # type: ignore[override]
-        """Whether stream or ``fn`` may draw from a global generator."""
-        return super().uses_global_rng or bool(getattr(self.fn, "uses_global_rng", True))
+        super().__init__(dataset, fn, key)
 
     def __iter__(self) -> Iterator[Any]:
-        for sample in self.dataset:
-            yield _apply(self.fn, self.key, sample)
-
-    def __len__(self) -> int:
-        """The stream's length; a TypeError where it has none."""
-        return len(self.dataset)
-
-
-def _checked(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    if not callable(fn):
-        raise TypeError(f"fn must be callable, got {fn!r} ({type(fn).__name__})")
-    return fn
-
-
-def _apply(fn: Callable[[Any], Any], key: int | str | None, sample: Any) -> Any:
-    if key is None:
-        return fn(sample)
-    return replace_item(sample, key, fn(get_item(sample, key)))
+        for sample in self.dataset:  # not map(), which a StopIteration of the function's would end in silence
+            yield self._applied(sample)

@@ -42,6 +42,16 @@ class MNIST(TensorDataset):
         FeedlineError: the download failed.
 
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:  # an image of 1 x 2 pixels and its label, as IDX files
+        ...     pixels = bytes.fromhex("00000803 00000001 00000001 00000002 09ff")
+        ...     _ = Path(root, "t10k-images-idx3-ubyte").write_bytes(pixels)
+        ...     _ = Path(root, "t10k-labels-idx1-ubyte").write_bytes(bytes.fromhex("00000801 00000001 07"))
+        ...     dataset = MNIST(root, train=False)
+        >>> dataset[0], dataset.classes[7]
+        ((array([[  9, 255]], dtype=uint8), np.int64(7)), '7 - seven')
     """
 
     base_url: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist/"

@@ -15,7 +15,8 @@ import numpy as np
 
 from feedline.datasets.derived import DerivedDataset
 from feedline.datasets.positions import position, positions
-from feedline.protocols import gather_of
+from feedline.frameworks import is_array
+from feedline.protocols import gather_of, getitems_of
 from feedline.seeding import Stream, bulk_words, checked_seed, draw_seed, seed_from
 
 if TYPE_CHECKING:
@@ -78,15 +79,15 @@ class Subset(DerivedDataset[T_co]):
 
     def _keys(self, places: NDArray[np.int64]) -> Any:
         """The dataset's own indices of the samples at ``places``: an array from an array, else a list."""
-        if hasattr(self.indices, "__dlpack__"):
+        if is_array(self.indices):
             return np.asarray(self.indices)[places]
         return [self.indices[place] for place in places.tolist()]
 
     @property
     def __getitems__(self) -> Callable[[Sequence[Any]], Sequence[T_co]] | None:
         """Reads many samples at once; None unless the dataset does."""
-        read = getattr(self.dataset, "__getitems__", None)
-        if not callable(read):
+        read = getitems_of(self.dataset)
+        if read is None:
             return None
 
         def read_dataset(indices: Sequence[Any], /) -> Sequence[T_co]:
@@ -97,7 +98,7 @@ class Subset(DerivedDataset[T_co]):
 
     @property
     def gather(self) -> Callable[..., Any] | None:
-        """Reads a batch at once (see `feedline.protocols.Gathers`); None unless the dataset does."""
+        """Reads a batch at once, as `feedline.protocols.Gathers` says; None unless the dataset does."""
         gather = gather_of(self.dataset)
         if gather is None:
             return None
@@ -118,7 +119,7 @@ def _read(dataset: Any, keys: Any) -> Any:
     gather = gather_of(dataset)
     if gather is not None:
         return gather(keys, None)
-    if hasattr(dataset, "__dlpack__"):
+    if is_array(dataset):
         return dataset[np.asarray(keys, dtype=np.int64)]
     if isinstance(dataset, Subset):
         return dataset[_listed(keys)]

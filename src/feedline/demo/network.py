@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from feedline.seeding import Stream, bulk_words, uniform
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -37,16 +39,16 @@ class Network:
     """
 
     def __init__(self, inputs: int, hidden: int, classes: int, *, seed: int) -> None:
-        rng = np.random.default_rng(seed)
-
-        def weights(rows: int, columns: int) -> Floats:
-            drawn: Floats = rng.standard_normal((rows, columns)) * np.sqrt(2 / rows)
-            return drawn.astype(np.float32)
+        def weights(layer: int, rows: int, columns: int) -> Floats:
+            """Uniform with variance 2 / rows (He et al., 2015)."""
+            drawn = uniform(bulk_words(seed, layer, Stream.USER.word(), 0, rows * columns))
+            values: Floats = (2 * drawn - 1) * np.sqrt(6 / rows)
+            return values.reshape(rows, columns).astype(np.float32)
 
         self.parameters = [
-            weights(inputs, hidden),
+            weights(0, inputs, hidden),
             np.zeros(hidden, np.float32),
-            weights(hidden, classes),
+            weights(1, hidden, classes),
             np.zeros(classes, np.float32),
         ]
 

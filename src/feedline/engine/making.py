@@ -89,11 +89,19 @@ class MapMaker:
         self._keys = Keys(recipe)
         self._tolerant = recipe.policy.action != "raise"
         self._gather = _columns(recipe.dataset, arena) if recipe.writes else None
+        # Rows of arrays, and no code of the user's: keys would cost a tenth of a batch of images for nothing.
+        self._rows = self._gather if isinstance(self._gather, _Gather) and recipe.batch_transform is None else None
         self._getitems = getitems_of(recipe.dataset) if recipe.batched else None
 
     def make(self, task: Task) -> Outcome:
         """The batch of a task, or what the user's code raised."""
         plan = task.plan
+        if self._rows is not None and isinstance(plan.indices, np.ndarray):
+            try:
+                return Outcome(task, Batch(self._rows(plan.indices), len(plan.indices), plan.until))
+            except Exception as error:  # noqa: BLE001 -- arrays may be of a kind that raises anything
+                if not self._tolerant:
+                    return Outcome(task, error=located(error, plan))
         failures: list[FailedSample] = []
         with self._keys(plan.epoch) as keys:
             try:
@@ -215,12 +223,11 @@ def _all_failed(failures: list[FailedSample]) -> FeedlineError:
 def _columns(dataset: Any, arena: Arena) -> Callable[[Any], Any] | None:
     """How a whole batch is taken at once: by the dataset's ``gather``, or by rows of an array of numbers."""
     if type(dataset) in (np.ndarray, np.memmap) and dataset.dtype != object and dataset.ndim > 0:
-        rows = _Gather(TensorDataset(dataset), arena)
-        return lambda indices: rows(indices)[0]
+        return _Gather(TensorDataset(dataset), arena, single=True)
     source = dataset
     while type(source) is Subset:
         source = source.dataset
-    return _Gather(dataset, arena, source) if type(source) is TensorDataset else gather_of(dataset)
+    return _Gather(dataset, arena, source=source) if type(source) is TensorDataset else gather_of(dataset)
 
 
 class _Gather:
@@ -230,9 +237,13 @@ class _Gather:
         dataset: whose batches are taken.
         arena: the memory.
         source: the `TensorDataset` that its columns are in; None: the dataset itself.
+        single: whether a batch is the one array, and no tuple of it.
     """
 
-    def __init__(self, dataset: Any, arena: Arena, source: TensorDataset | None = None) -> None:
+    def __init__(
+        self, dataset: Any, arena: Arena, *, source: TensorDataset | None = None, single: bool = False
+    ) -> None:
+        self._single = single
         self._dataset = dataset
         self._arena = arena
         self._source = dataset if source is None else source
@@ -245,8 +256,8 @@ class _Gather:
             plain = all(isinstance(tensor, np.ndarray) for tensor in tensors)
             native = [(tensor.shape[1:], tensor.dtype.newbyteorder("=")) for tensor in tensors] if plain else []
             self._tensors, self._layout = tensors, native
-        if not self._layout:
-            return self._dataset.gather(indices)
-        count = len(indices)
-        out = tuple([self._arena.empty((count, *shape), dtype) for shape, dtype in self._layout])
-        return self._dataset.gather(indices, out)
+        count, out = len(indices), None
+        if self._layout:
+            out = tuple([self._arena.empty((count, *shape), dtype) for shape, dtype in self._layout])
+        batch = self._dataset.gather(indices, out)
+        return batch[0] if self._single else batch

@@ -51,7 +51,7 @@ class Pipeline:
         return outcome
 
     def _fill(self) -> None:
-        while self._plans is not None and not self._window.is_full:
+        while self._plans is not None and self._window.free:
             plan = next(self._plans, None)
             if plan is None:
                 self._plans = None

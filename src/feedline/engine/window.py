@@ -22,36 +22,35 @@ class Window(Generic[T]):
         credits: how many batches may be admitted and not yet released.
         in_order: release in the order of admission; otherwise in that of completion.
 
+    Attributes:
+        free: how many more batches may be admitted before one is released.
+
     Example:
         >>> window = Window(credits=2)
-        >>> window.admit(0), window.admit(1), window.is_full
-        (None, None, True)
+        >>> window.admit(0), window.admit(1), window.free
+        (None, None, 0)
         >>> window.complete(1, "second"), window.ready
         (True, False)
         >>> window.complete(0, "first"), window.release(), window.release()
         (True, 'first', 'second')
     """
 
-    __slots__ = ("_completed", "_credits", "_in_order", "_order", "_pending")
+    __slots__ = ("_completed", "_credits", "_in_order", "_order", "_pending", "free")
 
     def __init__(self, credits: int, *, in_order: bool = True) -> None:  # noqa: A002 -- the term for it
         if credits < 1:
             raise ValueError(f"credits must be a positive integer, got {credits}")
         self._credits = credits
+        self.free = credits
         self._in_order = in_order
         self._order: deque[int] = deque()  # steps in the order in which they leave
         self._pending: set[int] = set()  # admitted, not completed
         self._completed: dict[int, T] = {}  # completed, not released
 
     @property
-    def is_full(self) -> bool:
-        """Whether no further batch may be admitted before one is released."""
-        return len(self._pending) + len(self._completed) >= self._credits
-
-    @property
     def is_empty(self) -> bool:
         """Whether nothing is under way or waiting."""
-        return not self._pending and not self._completed
+        return self.free == self._credits
 
     @property
     def ready(self) -> bool:
@@ -64,10 +63,11 @@ class Window(Generic[T]):
         Raises:
             RuntimeError: there is no credit, or the step is under way already.
         """
-        if self.is_full:
+        if not self.free:
             raise RuntimeError(f"step {step} admitted without credit: {self._credits} are under way")
         if step in self._pending or step in self._completed:
             raise RuntimeError(f"step {step} admitted twice")
+        self.free -= 1
         self._pending.add(step)
         if self._in_order:
             self._order.append(step)
@@ -90,4 +90,5 @@ class Window(Generic[T]):
         """
         if not self.ready:
             raise RuntimeError("no batch is ready: the next step is still under way")
+        self.free += 1
         return self._completed.pop(self._order.popleft())
