@@ -40,7 +40,6 @@ def test_importing_feedline_after_numpy_and_cloudpickle_is_quick():
     ("module", "extra", "code"),
     [
         ("torch", "torch", "feedline.DataLoader([1], device='cpu')"),
-        ("torch", "torch", "feedline.DataLoader([1], pin_memory=True)"),
         ("cv2", "image", "feedline.transforms.Resize(8)(np.zeros((4, 4), np.uint8))"),
         ("PIL", "image", "feedline.datasets.image_files.ImageFiles(['no.png'], [0])[0]"),
     ],

@@ -117,15 +117,15 @@ def getitems_of(dataset: object) -> Callable[[Sequence[Any]], Sequence[Any]] | N
     """The dataset's ``__getitems__``, or None where it has none that reads many samples at once.
 
     It takes indices and returns their samples in that order; random draws in it are keyed by the first of them.
-    torch's combinators have one even over a dataset that has none; reading by it would then change nothing but the key
-    of the random draws, which would be the batch's instead of each sample's.
+    torch's combinators, and ours (``reads_in_bulk`` tells), have one even over a dataset that has none; reading by it
+    would then change nothing but the key of the random draws, which would be the batch's instead of each sample's.
 
     Example:
         >>> getitems_of([1, 2]) is None
         True
     """
     getitems = getattr(dataset, "__getitems__", None)
-    if not callable(getitems):
+    if not callable(getitems) or getattr(dataset, "reads_in_bulk", True) is False:
         return None
     if type(dataset).__module__ == "torch.utils.data.dataset":
         members = getattr(dataset, "datasets", None)

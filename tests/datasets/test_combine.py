@@ -120,15 +120,15 @@ def test_stack_reads_many_samples_at_once_where_a_member_does():
 def test_stack_reads_one_by_one_where_that_may_make_a_difference():
     """A member that may draw random numbers for each sample is not read in bulk for another's sake."""
     batched = Batched([5, 6, 7])
-    assert StackDataset([1, 2, 3], "abc").__getitems__ is None
-    assert StackDataset(batched, MapDataset([1, 2, 3], lambda x: x)).__getitems__ is None
+    assert not StackDataset([1, 2, 3], "abc").reads_in_bulk
+    assert not StackDataset(batched, MapDataset([1, 2, 3], lambda x: x)).reads_in_bulk
 
 
 def test_a_member_of_torchs_reads_in_bulk_only_where_what_it_wraps_does():
     """They have the method over any dataset: read by it, samples would be augmented by the batch's key."""
     plain, bulk = (torch_data.Subset(parent, [2, 0]) for parent in ([5, 6, 7], Batched([5, 6, 7])))
-    assert StackDataset(plain, Batched("ab")).__getitems__ is None
-    assert ConcatDataset([plain, Batched("ab")]).__getitems__ is None
+    assert not StackDataset(plain, Batched("ab")).reads_in_bulk
+    assert not ConcatDataset([plain, Batched("ab")]).reads_in_bulk
     assert StackDataset(bulk, "ab").__getitems__([1]) == [(5, "b")]
     assert ConcatDataset([bulk, "ab"]).__getitems__([1, 2]) == [5, "a"]
 
@@ -201,8 +201,8 @@ def test_concat_reads_many_samples_at_once_where_a_member_does(parts, data):
 
 
 def test_concat_reads_one_by_one_where_no_member_does_more():
-    assert ConcatDataset([[1], [2]]).__getitems__ is None
-    assert ConcatDataset([Batched([1]), MapDataset([2], lambda x: x)]).__getitems__ is None
+    assert not ConcatDataset([[1], [2]]).reads_in_bulk
+    assert not ConcatDataset([Batched([1]), MapDataset([2], lambda x: x)]).reads_in_bulk
 
 
 def test_concat_refuses_a_member_that_returns_fewer_samples():

@@ -78,12 +78,14 @@ def test_a_subset_reads_many_samples_at_once_where_the_dataset_does(choice, kind
         kind(indices).tolist() if kind is torch.tensor else kind(indices),
     )
     assert subset.__getitems__(places) == [subset[place] for place in places]
-    assert Subset(list(range(size)), indices).__getitems__ is None
+    assert not Subset(list(range(size)), indices).reads_in_bulk
+    one_by_one = Subset(list(range(size)), indices)
+    assert one_by_one.__getitems__(places) == [one_by_one[place] for place in places]
     assert Subset(list(range(size)), indices).gather is None
 
 
 def test_a_subset_of_torchs_reads_in_bulk_only_where_what_it_wraps_does():
-    assert Subset(torch_data.Subset([5, 6, 7], [2, 0]), [1]).__getitems__ is None
+    assert not Subset(torch_data.Subset([5, 6, 7], [2, 0]), [1]).reads_in_bulk
     assert Subset(torch_data.Subset(Batched([5, 6, 7]), [2, 0]), [1]).__getitems__([0]) == [5]
 
 
@@ -256,3 +258,9 @@ def test_the_whole_may_be_one_part():
     (part,) = random_split(StackDataset("abc"), [1.0])
     assert sorted(part) == [("a",), ("b",), ("c",)]
     assert sorted(random_split(MapDataset("abc", str.upper), [3])[0]) == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize("mask", [[True, False, True], np.array([True, False, True])])
+def test_a_mask_is_no_list_of_indices(mask):
+    with pytest.raises(TypeError, match=r"got a mask of booleans; use np.flatnonzero\(mask\)"):
+        Subset([10, 11, 12], mask)

@@ -1,12 +1,15 @@
 """Laws of batch samplers: consecutive lists of a sampler's indices, as torch's; strata in every batch."""
 
+import random
+
 import numpy as np
 import pytest
 import torch.utils.data as torch_data
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feedline.order.batches import BatchSampler, StratifiedBatchSampler, unwrapped
+from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.samplers import RandomSampler, SequentialSampler
 
 
@@ -65,25 +68,40 @@ def test_ours_over_ours_comes_apart():
     assert unwrapped(Own(sampler, 3, False)) is None
 
 
-LABELS = st.lists(st.integers(0, 3), min_size=1, max_size=60)
+LABELS = st.lists(st.integers(1, 60), min_size=1, max_size=6).map(lambda counts: np.repeat(range(len(counts)), counts))
 
 
-@given(LABELS, st.integers(4, 20), st.integers(1, 2))
-def test_each_full_batch_holds_each_class(labels, size, least):
-    classes = len(set(labels))
-    if size < least * classes:
+@given(LABELS, st.integers(4, 80), st.integers(0, 2))
+@example(np.repeat([0, 1], [103, 87]), 47, 1)
+@example(np.arange(1_000) % 10, 50, 1)
+@settings(deadline=None)
+def test_each_batch_is_whole_and_holds_each_class_in_proportion(labels, size, least):
+    counts = np.bincount(labels)
+    if size < max(least, 1) * len(counts):
         with pytest.raises(ValueError, match="batch_size must be at least min_per_class"):
             StratifiedBatchSampler(labels, size, min_per_class=least)
         return
     sampler = StratifiedBatchSampler(labels, size, min_per_class=least)
-    batches = list(sampler)
-    assert len(batches) == len(sampler)
-    drawn = np.concatenate(batches)
-    assert set(drawn.tolist()) == set(range(len(labels)))
-    assert sampler.repeats == len(drawn) - len(labels)
-    for batch in batches:
-        if len(batch) == size:
-            assert np.bincount(np.array(labels)[batch], minlength=4)[sorted(set(labels))].min() >= least
+    batches = np.array(list(sampler))
+    assert batches.shape == (len(sampler), size)
+    assert set(batches.flat) == set(range(len(labels)))
+    assert sampler.repeats == batches.size - len(labels)
+    held = (labels[batches][:, :, None] == np.arange(len(counts))).sum(axis=1)
+    assert held.min() >= least
+    share = counts / len(labels)
+    if (share * sampler.sampler.group_size).min() >= least:  # no class is drawn more often than its share
+        assert np.abs(held - size * share).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "size", "off"),
+    [([100] * 10, 50, 2), ([500, 300, 200], 50, 2), ([73, 168], 57, 1.5), ([103, 87], 47, 1.5)],
+)
+def test_batches_that_are_no_multiple_of_the_group_are_in_proportion(counts, size, off):
+    labels = np.repeat(range(len(counts)), counts)
+    batches = np.array(list(StratifiedBatchSampler(labels, size, generator=random.Random(0))))
+    held = (labels[batches][:, :, None] == np.arange(len(counts))).sum(axis=1)
+    assert np.abs(held - size * np.array(counts) / len(labels)).max() <= off
 
 
 def test_a_thousand_to_ten_are_in_each_batch():
@@ -92,12 +110,21 @@ def test_a_thousand_to_ten_are_in_each_batch():
 
 
 def test_the_order_does_not_depend_on_the_batch_size():
+    """But for where it ends: that is why an epoch's length says nothing about the data."""
     labels = [0] * 100 + [1] * 40
+    samplers = [unwrapped(StratifiedBatchSampler(labels, size))[0] for size in (32, 64, 47)]
+    assert [sampler.order(1, 0).length for sampler in samplers] == [160, 192, 188]
+    assert not any(sampler.fixed_length for sampler in samplers)
+    assert len({sampler.name for sampler in samplers}) == 1
+    assert len({tuple(sampler.order(1, 0).take(0, 160).tolist()) for sampler in samplers}) == 1
 
-    def order(size):
-        return unwrapped(StratifiedBatchSampler(labels, size))[0].order(1, 0)
 
-    assert order(32).take(0, 140).tolist() == order(64).take(0, 140).tolist()
+def test_a_place_beyond_a_shorter_epoch_is_its_end():
+    """After 188 samples in batches of 47, batches of 32 have nothing left of an epoch of 160."""
+    order = unwrapped(StratifiedBatchSampler([0] * 100 + [1] * 40, 32))[0].order(1, 0)
+    plan = EpochPlan(0, order, Geometry(32), origin=188)
+    assert (len(plan), list(plan)) == (0, [])
+    assert [len(batch.indices) for batch in EpochPlan(0, order, Geometry(32), origin=94)] == [32, 32, 2]
 
 
 def test_a_group_fits_into_a_batch():
@@ -128,7 +155,7 @@ def test_labels_are_one_a_sample(labels):
         StratifiedBatchSampler(labels, 8)
 
 
-def test_stratified_batches_drop_a_short_last_one_when_asked():
+def test_stratified_batches_drop_a_short_last_one_when_asked_and_go_on_until_it_is_whole_else():
     labels = [0] * 33
     assert [len(batch) for batch in StratifiedBatchSampler(labels, 10, group_size=3, drop_last=True)] == [10, 10, 10]
-    assert [len(batch) for batch in StratifiedBatchSampler(labels, 10, group_size=3)] == [10, 10, 10, 3]
+    assert [len(batch) for batch in StratifiedBatchSampler(labels, 10, group_size=3)] == [10, 10, 10, 10]

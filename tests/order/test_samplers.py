@@ -379,5 +379,5 @@ def test_a_list_that_iterates_in_its_own_way_is_the_users_own():
 
 
 def test_a_mask_is_no_sampler():
-    with pytest.raises(TypeError, match="sampler must yield indices, got a mask of booleans; use numpy.flatnonzero"):
+    with pytest.raises(TypeError, match=r"sampler must yield indices, got a mask of booleans; use numpy\.flatnonzero"):
         known_order([True, False], 0, 0)

@@ -24,8 +24,8 @@ def labels_of(counts, seed=0):
     return np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
 
 
-def epoch_of(labels, group, least, seed=1, epoch=0):
-    order = StratifiedOrder(Strata.of(labels), group, least, seed, epoch)
+def epoch_of(labels, group, least, seed=1, epoch=0, multiple=1):
+    order = StratifiedOrder(Strata.of(labels), group, least, seed, epoch, multiple)
     return order, order.take(0, order.length)
 
 
@@ -73,6 +73,38 @@ def test_each_group_holds_floor_or_ceil_of_each_classes_rate_and_the_epoch_too(p
 
 
 @settings(deadline=None)
+@given(problems(), st.integers(1, 120))
+@example(([100] * 10, 32, 1), 50)
+@example(([500, 300, 200], 32, 1), 50)
+@example(([73, 168], 32, 1), 57)
+@example(([600, *[20] * 20], 42, 1), 60)
+@example(([5_000] * 7, 32, 1), 100)
+def test_a_window_of_any_width_holds_about_its_share_of_each_class(problem, width):
+    """The places of a class are spread evenly, within groups and over them."""
+    counts, group, least = problem
+    labels = labels_of(counts)
+    _, indices = epoch_of(labels, group, least, multiple=width)
+    seen = np.cumsum(labels[indices][:, None] == np.arange(len(counts)), axis=0)
+    seen = np.vstack([np.zeros((1, len(counts)), dtype=np.int64), seen])
+    assert np.abs(seen[width:] - seen[:-width] - rates_of(counts, group, least) * width / group).max() < 4
+
+
+@settings(deadline=None)
+@given(problems(), st.integers(1, 3_000))
+@example(([103, 87], 32, 1), 47)
+@example(([2, 1], 2, 1), 1_000)
+def test_a_longer_epoch_begins_with_the_shorter_one(problem, multiple):
+    counts, group, least = problem
+    labels = labels_of(counts)
+    order, indices = epoch_of(labels, group, least)
+    longer, more = epoch_of(labels, group, least, multiple=multiple)
+    assert more[: order.length].tolist() == indices.tolist()
+    assert longer.length % multiple == 0
+    assert order.length <= longer.length < order.length + multiple
+    assert longer.repeats == longer.length - len(labels)
+
+
+@settings(deadline=None)
 @given(problems())
 def test_every_sample_comes_and_the_repeats_are_counted(problem):
     counts, group, least = problem
@@ -93,11 +125,11 @@ def test_the_epoch_is_no_longer_than_it_must_be(problem):
 
 
 @settings(deadline=None)
-@given(problems())
-def test_a_class_is_used_up_before_it_begins_again(problem):
+@given(problems(), st.integers(1, 1_000))
+def test_a_class_is_used_up_before_it_begins_again(problem, multiple):
     counts, group, least = problem
     labels = labels_of(counts)
-    _, indices = epoch_of(labels, group, least)
+    _, indices = epoch_of(labels, group, least, multiple=multiple)
     for number, count in enumerate(counts):
         dealt = indices[labels[indices] == number]
         for begin in range(0, len(dealt), count):
@@ -149,6 +181,19 @@ def test_the_order_within_groups_and_classes_is_uniform():
         assert ((counts - 500) ** 2 / 500).sum() < 24.3  # 7 degrees of freedom: 0.1%
 
 
+def test_the_orders_of_a_class_each_time_round_are_uniform_and_independent():
+    """All pairs of consecutive rounds of three samples, over epochs: chi-square at fixed seeds."""
+    strata = Strata.of([0, 0, 0, 1])
+    permutations = list(itertools.permutations(range(3)))
+    for skipped in (0, 3):
+        pairs = np.zeros((6, 6))
+        for epoch in range(3_600):
+            taken = StratifiedOrder(strata, 4, 1, 3, epoch, 12).take(0, 12)
+            drawn = taken[taken < 3][skipped : skipped + 6].tolist()
+            pairs[permutations.index(tuple(drawn[:3])), permutations.index(tuple(drawn[3:]))] += 1
+        assert ((pairs - 100) ** 2 / 100).sum() < 66.6  # 35 degrees of freedom: 0.1%
+
+
 def test_seeds_and_epochs_give_different_orders():
     strata = Strata.of(labels_of([50, 30, 20]))
     drawn = [StratifiedOrder(strata, 10, 1, *key).take(0, 100).tolist() for key in [(0, 0), (0, 1), (1, 0), (1, 1)]]
@@ -157,7 +202,7 @@ def test_seeds_and_epochs_give_different_orders():
 
 def test_stratified_orders_are_pinned():
     order, indices = epoch_of(np.repeat([0, 1, 2], [9, 4, 1]), 6, 1)
-    assert indices.tolist() == [10, 1, 13, 12, 5, 8, 6, 4, 13, 11, 3, 9, 7, 2, 13, 11, 0, 5]
+    assert indices.tolist() == [7, 9, 6, 13, 12, 5, 0, 11, 8, 13, 10, 1, 3, 9, 2, 13, 4, 2]
     assert order.repeats == 4
 
 
@@ -248,7 +293,13 @@ def test_wrong_numbers_are_a_value_error_that_names_them(group, least, message):
         StratifiedOrder(Strata.of([0, 1, 2]), group, least, 1, 0)
 
 
+@pytest.mark.parametrize("multiple", [0, -1, 2.0, True])
+def test_a_wrong_multiple_is_a_value_error_that_names_it(multiple):
+    with pytest.raises(ValueError, match=re.escape(f"multiple must be a positive integer, got {multiple!r}")):
+        StratifiedOrder(Strata.of([0, 1, 2]), 8, 1, 1, 0, multiple)
+
+
 def test_numpy_integers_are_integers():
-    order = StratifiedOrder(Strata.of(np.arange(200)), np.int64(400), np.int8(1), 1, 0)
+    order = StratifiedOrder(Strata.of(np.arange(200)), np.int64(400), np.int8(1), 1, 0, np.int8(100))
     assert type(order.length) is int
     assert sorted(order.take(0, 400).tolist()) == sorted([*range(200)] * 2)

@@ -88,7 +88,7 @@ class Dataset(ABC, Generic[T_co]):
 
         return MapDataset(self, fn, key)
 
-    def cache(self, *, max_items: int | None = None) -> CachedDataset:
+    def cache(self, max_items: int | None = None) -> CachedDataset:
         """This dataset with each sample kept in memory once it was read.
 
         Args:

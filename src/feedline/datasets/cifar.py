@@ -38,7 +38,7 @@ class _Cifar(TensorDataset):
     class_names: ClassVar[tuple[str, ...]]
     label_classes: ClassVar[tuple[int, ...]]
 
-    def __init__(self, root: str | os.PathLike[str], *, train: bool = True, download: bool = False) -> None:
+    def __init__(self, root: str | os.PathLike[str], train: bool = True, *, download: bool = False) -> None:  # noqa: FBT001, FBT002 -- torchvision's place
         if download and self._missing(root, train=train):
             self._fetch(Path(root))
         missing = self._missing(root, train=train)

@@ -78,11 +78,12 @@ class StackDataset(DerivedDataset[Any]):
         return self._combined(member[place] for member in self.parents)
 
     @property
-    def __getitems__(self) -> Callable[[Sequence[Any]], list[Any]] | None:
-        """Reads many samples at once; None unless a member does and the others are none the worse for it."""
-        return self._read if _read_in_bulk(self.parents) else None
+    def reads_in_bulk(self) -> bool:
+        """Whether `__getitems__` does more than reading one by one, and no member is the worse for it."""
+        return _read_in_bulk(self.parents)
 
-    def _read(self, indices: Sequence[Any]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[Any], /) -> list[Any]:
+        """The samples at ``indices``, in their order."""
         places = positions(indices, len(self)).tolist()
         columns = [_read(member, places) for member in self.parents]
         return [self._combined(parts) for parts in zip(*columns, strict=True)]
@@ -155,11 +156,12 @@ class ConcatDataset(DerivedDataset[T_co]):
         return sample
 
     @property
-    def __getitems__(self) -> Callable[[Sequence[Any]], list[T_co]] | None:
-        """Reads many samples at once; None unless a member does and the others are none the worse for it."""
-        return self._read if _read_in_bulk(self.datasets) else None
+    def reads_in_bulk(self) -> bool:
+        """Whether `__getitems__` does more than reading one by one, and no member is the worse for it."""
+        return _read_in_bulk(self.datasets)
 
-    def _read(self, indices: Sequence[Any]) -> list[T_co]:
+    def __getitems__(self, indices: Sequence[Any], /) -> list[T_co]:
+        """The samples at ``indices``, in their order."""
         starts = [0, *self.cumulative_sizes]
         places = positions(indices, starts[-1])
         owners = np.searchsorted(starts, places, side="right") - 1

@@ -67,7 +67,7 @@ class MNIST(TensorDataset):
         *("5 - five", "6 - six", "7 - seven", "8 - eight", "9 - nine"),
     )
 
-    def __init__(self, root: str | os.PathLike[str], *, train: bool = True, download: bool = False) -> None:
+    def __init__(self, root: str | os.PathLike[str], train: bool = True, *, download: bool = False) -> None:  # noqa: FBT001, FBT002 -- torchvision's place
         images_path, labels_path = (
             self._found(root, name) or self._fetched(root, name, download=download) for name in self._files(train=train)
         )

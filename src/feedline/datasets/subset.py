@@ -41,6 +41,9 @@ class Subset(DerivedDataset[T_co]):
         dataset: as given.
         indices: as given.
 
+    Raises:
+        TypeError: the indices are a mask of booleans.
+
     Example:
         >>> from feedline import Subset
         >>> part = Subset(["a", "b", "c", "d"], [3, 0, 1])
@@ -49,6 +52,8 @@ class Subset(DerivedDataset[T_co]):
     """
 
     def __init__(self, dataset: Any, indices: Sequence[Any] | NDArray[Any]) -> None:
+        if len(indices) and isinstance(indices[0], bool | np.bool_):  # would be read as 0 and 1
+            raise TypeError("indices must be indices of the dataset, got a mask of booleans; use np.flatnonzero(mask)")
         self.dataset = dataset
         self.indices = indices
 
@@ -84,17 +89,14 @@ class Subset(DerivedDataset[T_co]):
         return [self.indices[place] for place in places.tolist()]
 
     @property
-    def __getitems__(self) -> Callable[[Sequence[Any]], Sequence[T_co]] | None:
-        """Reads many samples at once; None unless the dataset does."""
-        read = getitems_of(self.dataset)
-        if read is None:
-            return None
+    def reads_in_bulk(self) -> bool:
+        """Whether `__getitems__` does more than reading one by one: where the dataset's does."""
+        return getitems_of(self.dataset) is not None
 
-        def read_dataset(indices: Sequence[Any], /) -> Sequence[T_co]:
-            samples: Sequence[T_co] = read(_listed(self._keys(positions(indices, len(self)))))
-            return samples
-
-        return read_dataset
+    def __getitems__(self, indices: Sequence[Any], /) -> Sequence[T_co]:
+        """The samples at ``indices``, in their order."""
+        read, keys = getitems_of(self.dataset), _listed(self._keys(positions(indices, len(self))))
+        return [self.dataset[key] for key in keys] if read is None else read(keys)
 
     @property
     def gather(self) -> Callable[..., Any] | None:

@@ -6,6 +6,7 @@ arrives on a device is in memory of its own, and holds the numbers that were sen
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +42,12 @@ def deliverer(*, pin_memory: bool, pin_memory_device: str = "", device: Any = No
         return _to_device(device)
     if not pin_memory:
         return None
-    torch = require("torch", extra="torch", purpose="pin_memory=True")
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    if accelerator is None or pin_memory_device not in ("", accelerator.type):
-        warnings.warn(
-            f"pin_memory=True has no effect: no accelerator of kind {pin_memory_device or 'any'!r} is found",
-            stacklevel=4,
-        )
+    torch = _torch_if_installed()
+    found = torch is not None and torch.accelerator.is_available()
+    if not found or pin_memory_device not in ("", torch.accelerator.current_accelerator().type):
+        what = "no accelerator is found" if torch is not None else "torch is not installed"
+        wanted = f" of the kind {pin_memory_device!r}" if found else ""
+        warnings.warn(f"pin_memory=True has no effect: {what}{wanted}", stacklevel=4)
         return None
 
     def pin(leaf: Any) -> Any:
@@ -126,3 +126,10 @@ def _own(array: NDArray[Any], dtype: np.dtype[Any] | None = None) -> NDArray[Any
 def _is_numeric(leaf: Any) -> bool:
     """Whether torch makes a tensor of it (of bfloat16, which packages add to NumPy, it does not)."""
     return isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc"
+
+
+def _torch_if_installed() -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        return None

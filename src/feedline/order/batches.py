@@ -74,12 +74,15 @@ class BatchSampler(Sampler[list[Any]]):
 
 
 class _StratifiedSampler(SeekableSampler):
-    """The order that `StratifiedBatchSampler` cuts into batches."""
+    """The order that `StratifiedBatchSampler` cuts into batches; it goes on to a multiple of ``multiple``."""
 
-    def __init__(self, strata: Strata, group_size: int, min_per_class: int, generator: Any) -> None:
+    fixed_length = False  # the multiple is the batch size: nothing but the epoch's end depends on it
+
+    def __init__(self, strata: Strata, group_size: int, min_per_class: int, multiple: int, generator: Any) -> None:
         self.strata = strata
         self.group_size = group_size
         self.min_per_class = min_per_class
+        self.multiple = multiple
         self.generator = generator
 
     @property
@@ -89,15 +92,21 @@ class _StratifiedSampler(SeekableSampler):
         return f"StratifiedBatchSampler(group_size={self.group_size}, min_per_class={self.min_per_class}, {counts:08x})"
 
     def order(self, seed: int, epoch: int) -> StratifiedOrder:
-        return StratifiedOrder(self.strata, self.group_size, self.min_per_class, seed, epoch)
+        return StratifiedOrder(self.strata, self.group_size, self.min_per_class, seed, epoch, self.multiple)
 
 
 class StratifiedBatchSampler(BatchSampler):
     """Batches that hold each class in proportion, and at least ``min_per_class`` of each.
 
-    The order is made of groups of a fixed size, in each of which every class has its place, so that any batch of at
-    least a group's size holds them all and the order depends on no batch size. A class that would be too rare for that
-    is drawn more often than its share; classes that run out begin again, until every sample was drawn once.
+    The order is made of groups of a fixed size, in which every class has evenly spread places, so that any batch of at
+    least a group's size holds them all, each within a few of its share. A class that would be too rare for
+    ``min_per_class`` is drawn more often than its share; classes that run out begin again, until every sample was
+    drawn once and, unless ``drop_last``, the last batch is whole.
+
+    The order depends on the group, not on the batch size: batches of another size are cut from the same sequence, but
+    for where it ends. By default that holds for batches of at least 32 or, where that is more, of twice the least
+    batch that the classes allow. A smaller batch makes its own size the group, hence another order; a ``group_size``
+    that fits in all the batch sizes to be used avoids that.
 
     Args:
         labels: shape (N,), the class of each sample: integers, strings or booleans.
@@ -105,7 +114,7 @@ class StratifiedBatchSampler(BatchSampler):
         min_per_class: how many of each class a batch holds at least.
         group_size: the size of a group; None takes 32, more where the classes need it, less where the batch is smaller.
             Larger groups follow the true proportions of rare classes more closely.
-        drop_last: leave out a last, shorter batch.
+        drop_last: leave out a last, shorter batch, instead of going on until it is whole.
         generator: as in `RandomSampler`.
 
     Raises:
@@ -146,14 +155,15 @@ class StratifiedBatchSampler(BatchSampler):
                 f"group_size must be at most batch_size = {batch_size}, so that a batch holds a whole group, "
                 f"got {group_size}"
             )
-        sampler = _StratifiedSampler(strata, group_size, min_per_class, generator)
+        multiple = 1 if drop_last else batch_size
+        sampler = _StratifiedSampler(strata, group_size, min_per_class, multiple, generator)
         sampler.order(0, 0)  # checks the group against the classes
         super().__init__(sampler, batch_size, drop_last)
         self._stratified = sampler
 
     @property
     def repeats(self) -> int:
-        """How many draws of an epoch repeat a sample of a class that ran out."""
+        """How many draws of an epoch, up to the last batch's end, repeat a sample of a class that ran out."""
         return self._stratified.order(0, 0).repeats
 
 
