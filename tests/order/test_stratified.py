@@ -79,6 +79,7 @@ def test_each_group_holds_floor_or_ceil_of_each_classes_rate_and_the_epoch_too(p
 @example(([73, 168], 32, 1), 57)
 @example(([600, *[20] * 20], 42, 1), 60)
 @example(([5_000] * 7, 32, 1), 100)
+@example(([1, 1], 3, 0), 24)
 def test_a_window_of_any_width_holds_about_its_share_of_each_class(problem, width):
     """The places of a class are spread evenly, within groups and over them."""
     counts, group, least = problem

@@ -30,6 +30,7 @@ __all__ = ["Strata", "StratifiedOrder"]
 # Details of the stream Stream.PERMUTATION; 0 and 1 are PermutedOrder's.
 _MEMBERS, _ROUNDS, _PATTERN, _PHASE = 2, 3, 4, 5
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio
+_HALF = np.uint64(1 << 63)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,15 +218,17 @@ class StratifiedOrder:
         line of length ``spare`` and take those at u, u + 1, u + 2, ...: each remainder is below 1. With u running
         over (i + 1/2) / groups, all points of the epoch are equally spaced, hence the epoch's counts exact to
         within one. u takes them in the order of the multiples of the golden ratio, which spread evenly over any
-        stretch of groups, from a start drawn for the epoch. Groups beyond those that visit every sample begin again.
+        stretch of groups, from a start drawn for the epoch. Groups beyond those that visit every sample begin again,
+        with another fraction than 1/2 each time round, so that their counts are in proportion, too.
         """
         quota = self._quota
         rank = np.argsort(np.argsort(_golden(quota.groups), kind="stable"), kind="stable")
         start = int(seeding.below(int(self._words(_PHASE, 1)[0]), quota.groups))
-        offset = (2 * ((rank + start) % quota.groups) + 1) * quota.denominator // (2 * quota.groups)
+        lap, number = np.divmod(np.arange(groups), quota.groups)
+        fraction = seeding.below(lap.astype(np.uint64) * _GOLDEN + _HALF, quota.denominator).view(np.int64)
+        offset = ((rank + start)[number] % quota.groups * quota.denominator + fraction) // quota.groups
         points = offset[:, None] + np.arange(quota.spare, dtype=np.int64) * quota.denominator
-        once = line[np.searchsorted(np.cumsum(quota.remainder[line]), points, side="right")]
-        return once[np.arange(groups) % quota.groups]
+        return line[np.searchsorted(np.cumsum(quota.remainder[line]), points, side="right")]
 
     def _dealt(self, classes: NDArray[np.integer]) -> NDArray[np.int64]:
         """The sample at each position, given its class, which deals its members, shuffled each time round.
