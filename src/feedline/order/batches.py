@@ -155,7 +155,8 @@ class StratifiedBatchSampler(BatchSampler):
                 f"group_size must be at most batch_size = {batch_size}, so that a batch holds a whole group, "
                 f"got {group_size}"
             )
-        multiple = 1 if drop_last else batch_size
+        whole = StratifiedOrder(strata, group_size, min_per_class, 0, 0).length >= batch_size
+        multiple = batch_size if whole and not drop_last else 1  # a batch larger than all of it holds all classes
         sampler = _StratifiedSampler(strata, group_size, min_per_class, multiple, generator)
         sampler.order(0, 0)  # checks the group against the classes
         super().__init__(sampler, batch_size, drop_last)

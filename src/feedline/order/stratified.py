@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from feedline import seeding
+from feedline.checks import integer
 from feedline.order.sequence import check_span
 
 if TYPE_CHECKING:
@@ -140,9 +141,9 @@ class StratifiedOrder:
     _indices: NDArray[np.int64] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        _check_integer(self.group_size, "group_size", least=1)
-        _check_integer(self.min_per_class, "min_per_class", least=0)
-        _check_integer(self.multiple, "multiple", least=1)
+        integer("group_size", self.group_size, least=1)
+        integer("min_per_class", self.min_per_class, least=0)
+        integer("multiple", self.multiple, least=1)
         counts = self.strata.counts
         group, least = int(self.group_size), int(self.min_per_class)
         if group < least * len(counts):
@@ -262,9 +263,3 @@ class StratifiedOrder:
 def _golden(count: int) -> NDArray[np.float64]:
     """The fractional parts of the first multiples of the golden ratio: evenly spread, however many are taken."""
     return seeding.uniform(np.arange(count, dtype=np.uint64) * _GOLDEN)
-
-
-def _check_integer(value: object, name: str, least: int) -> None:
-    kind = "positive" if least else "non-negative"
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be a {kind} integer, got {value!r}")
