@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from feedline.engine.executor import SerialExecutor
 from feedline.engine.making import MapMaker
 from feedline.engine.pipeline import Pipeline
-from feedline.engine.policy import FailureBudget
+from feedline.engine.policy import ErrorPolicy, FailureBudget
 from feedline.engine.stream import StreamMaker
 from feedline.engine.window import Window
 from feedline.errors import DatasetChanged
@@ -62,7 +62,7 @@ class Epoch:
         self._delivered = (cursor.position, cursor.sampler_state)  # one object: other threads may read it
         self._drawn: DrawnPlans | None = None
         self.ended = False
-        self._budget = FailureBudget(recipe.policy)
+        self._budget = None if recipe.policy == ErrorPolicy() else FailureBudget(recipe.policy)
         self._length: int | None = None
         step = (cursor.position - cursor.origin) // geometry.span
         plans: Iterator[BatchPlan]
@@ -115,8 +115,9 @@ class Epoch:
             return None
         batch, plan = outcome.batch, outcome.task.plan
         state = None if self._drawn is None else self._drawn.delivered(plan.step)
-        read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
-        self._budget.spend(outcome.failures, read)
+        if self._budget is not None:
+            read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
+            self._budget.spend(outcome.failures, read)
         if outcome.error is not None:
             raise outcome.error
         assert batch is not None

@@ -352,7 +352,8 @@ class DataLoader(Generic[T_co]):
 
     def _touch(self, epoch: Epoch) -> None:
         """Speak, in `state_dict`, of this epoch from now on."""
-        self._last = epoch
+        if self._last is not epoch:
+            self._last = epoch
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: not what is under way."""

@@ -189,8 +189,9 @@ def _take(source: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any] | Non
     """Copy rows once: by ``mode="clip"``, for the default copies twice into an ``out``; rows are in range."""
     array = np.asarray(source)  # a memory map's batch is a plain array
     dtype, flags = array.dtype, array.flags
-    if out is not None:
-        _check_place(out, rows.shape + array.shape[1:], dtype if dtype.isnative else dtype.newbyteorder("="))
+    shape = rows.shape + array.shape[1:]
+    if out is not None and (out.shape != shape or out.dtype is not dtype):  # dtypes that are equal may be two objects
+        _check_place(out, shape, dtype if dtype.isnative else dtype.newbyteorder("="))
     if flags.c_contiguous and flags.aligned and dtype.isnative:
         return array.take(rows, 0, out, "clip")
     picked = array[rows]  # of another array, take() would first copy all of it

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["BatchPlan", "Cut", "Dealer", "EpochPlan", "Geometry"]
 
 T = TypeVar("T")
+_PLANNED_AT_ONCE = 16
+_INDICES_AT_ONCE = 1 << 16  # of all ranks: half a MiB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,15 +174,25 @@ class EpochPlan(Sequence[BatchPlan]):
         return self.batches(0)
 
     def batches(self, step: int) -> Iterator[BatchPlan]:
-        """The batches from number ``step`` on."""
+        """The batches from number ``step`` on.
+
+        Full steps are planned some at a time: a plan costs half as much when the one before was made just now.
+        """
         length, span, size = self.order.length, self.geometry.span, self.geometry.batch_size
-        until = self.origin + (step + 1) * span
-        while length is None or until <= length:  # `get` of a full step, without what makes it general
-            start = until - span + self.geometry.shard.rank * size
-            indices = self.order.take(start, start + size)
+        at_once = max(1, min(_PLANNED_AT_ONCE, _INDICES_AT_ONCE // span))
+        while True:
+            base = self.origin + step * span
+            steps = at_once if length is None else min(at_once, (length - base) // span)
+            if steps < 1:
+                break
+            indices = self.order.take(base, base + steps * span)
             indices.flags.writeable = False
-            yield BatchPlan(self.epoch, step, indices, start, until)
-            step, until = step + 1, until + span
+            first = self.geometry.shard.rank * size
+            yield from [
+                BatchPlan(self.epoch, step + number, indices[at : at + size], base + at, base + (number + 1) * span)
+                for number, at in enumerate(range(first, steps * span, span))
+            ]
+            step += steps
         while (plan := self.get(step)) is not None:
             yield plan
             step += 1
