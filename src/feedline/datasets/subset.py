@@ -110,6 +110,10 @@ class Subset(DerivedDataset[T_co]):
 
         return gather_dataset
 
+    def gather_in(self, indices: Any, allocate: Callable[[tuple[int, ...], Any], NDArray[Any]]) -> Any:
+        """What `gather` gives, in memory that ``allocate`` gives: for a subset of an array dataset of ours."""
+        return self.dataset.gather_in(self._keys(positions(indices, len(self))), allocate)
+
 
 def _listed(keys: Any) -> list[Any]:
     """Plain Python numbers, which any dataset takes."""

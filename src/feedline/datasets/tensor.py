@@ -15,6 +15,8 @@ from feedline.datasets.positions import position, positions
 from feedline.frameworks import is_array, is_foreign, is_masked, is_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 __all__ = ["TensorDataset"]
@@ -114,11 +116,22 @@ class TensorDataset(Dataset[tuple[Any, ...]]):
         """
         tensors = self._tensors
         rows = positions(indices, len(self))
-        if self._plain and out is not None and len(out) == len(tensors):
-            return tuple([_take(tensor, rows, place) for tensor, place in zip(tensors, out, strict=True)])
         if out is None:
             return tuple([_gather(tensor, rows, None) for tensor in tensors])
         return tuple([_gather(tensor, rows, place) for tensor, place in zip(tensors, out, strict=True)])
+
+    def gather_in(self, indices: Any, allocate: Callable[[tuple[int, ...], Any], NDArray[Any]]) -> tuple[Any, ...]:
+        """What `gather` gives, its NumPy arrays in memory that ``allocate(shape, dtype)`` gives."""
+        rows = positions(indices, len(self))
+        return tuple([_take_in(tensor, rows, allocate) for tensor in self._tensors])
+
+
+def _take_in(tensor: Any, rows: NDArray[np.int64], allocate: Callable[[tuple[int, ...], Any], NDArray[Any]]) -> Any:
+    if type(tensor) is np.ndarray:
+        dtype, flags = tensor.dtype, tensor.flags
+        if flags.c_contiguous and flags.aligned and dtype.isnative:
+            return tensor.take(rows, 0, allocate(rows.shape + tensor.shape[1:], dtype), "clip")
+    return _gather(tensor, rows, None)
 
 
 def _check_column(tensor: Any, place: int) -> None:

@@ -48,14 +48,9 @@ class _Owner:
 
     __slots__ = ("__array_interface__", "__weakref__", "_slot")
 
-    def __init__(self, slot: _Slot, shape: tuple[int, ...], typestr: str) -> None:
+    def __init__(self, slot: _Slot, interface: dict[str, Any]) -> None:
         self._slot = slot
-        self.__array_interface__ = {
-            "data": (slot.address, False),
-            "shape": shape,
-            "typestr": typestr,
-            "version": 3,
-        }
+        self.__array_interface__ = interface
 
 
 class _Lease(weakref.ref[_Owner]):
@@ -94,8 +89,11 @@ class Arena:
         if nbytes < _SMALLEST or dtype.kind not in "biufc":
             return np.empty(shape, dtype)
         with self._lock:
+            if self._returned:
+                self._collect()
             slot = self._slot(nbytes)
-            owner = _Owner(slot, shape, dtype.str)
+            data = {"data": (slot.address, False), "shape": shape, "typestr": dtype.str, "version": 3}
+            owner = _Owner(slot, data)
             lease = _Lease(owner, self._returned.append)
             lease.slot = slot
             self._leases[id(lease)] = lease
@@ -116,7 +114,6 @@ class Arena:
 
     def _slot(self, nbytes: int) -> _Slot:
         """A free slot that is large enough and not twice as large as that, or a new one."""
-        self._collect()
         for place in reversed(range(len(self._free))):  # the last one used is the warmest
             if nbytes <= self._free[place].nbytes <= 2 * nbytes:
                 return self._free.pop(place)

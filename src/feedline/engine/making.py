@@ -23,8 +23,6 @@ from feedline.seeding import Stream, below, bulk_words
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from feedline.engine.arena import Arena
     from feedline.engine.task import Recipe, Task
     from feedline.order.plan import BatchPlan
@@ -88,9 +86,10 @@ class MapMaker:
         self._arena = arena
         self._keys = Keys(recipe)
         self._tolerant = recipe.policy.action != "raise"
-        self._gather = _columns(recipe.dataset, arena) if recipe.writes else None
+        rows = _rows(recipe.dataset, arena) if recipe.writes else None
+        self._gather = rows or (gather_of(recipe.dataset) if recipe.writes else None)
         # Rows of arrays, and no code of the user's: keys would cost a tenth of a batch of images for nothing.
-        self._rows = self._gather if isinstance(self._gather, _Gather) and recipe.batch_transform is None else None
+        self._rows = rows if recipe.batch_transform is None else None
         self._getitems = getitems_of(recipe.dataset) if recipe.batched else None
 
     def make(self, task: Task) -> Outcome:
@@ -220,44 +219,12 @@ def _all_failed(failures: list[FailedSample]) -> FeedlineError:
     return error
 
 
-def _columns(dataset: Any, arena: Arena) -> Callable[[Any], Any] | None:
-    """How a whole batch is taken at once: by the dataset's ``gather``, or by rows of an array of numbers."""
+def _rows(dataset: Any, arena: Arena) -> Callable[[Any], Any] | None:
+    """How a batch of an array, or of an array dataset of ours, is taken into memory of the arena; None for all else."""
     if type(dataset) in (np.ndarray, np.memmap) and dataset.dtype != object and dataset.ndim > 0:
-        return _Gather(TensorDataset(dataset), arena, single=True)
+        single = TensorDataset(dataset)
+        return lambda indices: single.gather_in(indices, arena.empty)[0]
     source = dataset
     while type(source) is Subset:
         source = source.dataset
-    return _Gather(dataset, arena, source=source) if type(source) is TensorDataset else gather_of(dataset)
-
-
-class _Gather:
-    """``gather`` of our array datasets, into memory of the arena where all their columns are NumPy arrays.
-
-    Args:
-        dataset: whose batches are taken.
-        arena: the memory.
-        source: the `TensorDataset` that its columns are in; None: the dataset itself.
-        single: whether a batch is the one array, and no tuple of it.
-    """
-
-    def __init__(
-        self, dataset: Any, arena: Arena, *, source: TensorDataset | None = None, single: bool = False
-    ) -> None:
-        self._single = single
-        self._dataset = dataset
-        self._arena = arena
-        self._source = dataset if source is None else source
-        self._tensors: tuple[Any, ...] = ()
-        self._layout: list[tuple[tuple[int, ...], Any]] = []  # of each column: the shape of a sample, and the dtype
-
-    def __call__(self, indices: NDArray[np.int64]) -> Any:
-        tensors = self._source.tensors
-        if tensors is not self._tensors:  # at first, and when the user assigned others
-            plain = all(isinstance(tensor, np.ndarray) for tensor in tensors)
-            native = [(tensor.shape[1:], tensor.dtype.newbyteorder("=")) for tensor in tensors] if plain else []
-            self._tensors, self._layout = tensors, native
-        count, out = len(indices), None
-        if self._layout:
-            out = tuple([self._arena.empty((count, *shape), dtype) for shape, dtype in self._layout])
-        batch = self._dataset.gather(indices, out)
-        return batch[0] if self._single else batch
+    return (lambda indices: dataset.gather_in(indices, arena.empty)) if type(source) is TensorDataset else None
