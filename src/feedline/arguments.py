@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,12 +76,10 @@ def _is_auto(value: Any) -> bool:
 
 
 def _integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer or 'auto', got {value!r}")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer or 'auto', got {value!r}") from None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            return operator.index(value)
+    raise TypeError(f"{name} must be an integer or 'auto', got {value!r}")
 
 
 def _refuse_without_workers(timeout: float, prefetch_factor: Any, persistent_workers: Any) -> None:

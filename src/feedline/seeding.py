@@ -127,9 +127,7 @@ def bulk_words(seed: int, epoch: int, stream: int, start: int, count: int) -> ND
         np.True_
     """
     block, skip = divmod(start, _WORDS_PER_BLOCK)
-    counter = np.array([block, 0, 0, stream], dtype=np.uint64)
-    source = np.random.Philox(counter=counter, key=np.array([seed, epoch], dtype=np.uint64))
-    return source.random_raw(skip + count)[skip:]
+    return _source_at(seed, epoch, stream, block).random_raw(skip + count)[skip:]
 
 
 def fill_words(out: NDArray[np.uint64], seed: int, epoch: int, stream: int) -> None:
@@ -141,11 +139,16 @@ def fill_words(out: NDArray[np.uint64], seed: int, epoch: int, stream: int) -> N
         >>> (words == bulk_words(1, 0, Stream.DRAW.word(), 0, 10_000)).all()
         np.True_
     """
-    counter = np.array([0, 0, 0, stream], dtype=np.uint64)
-    source = np.random.Philox(counter=counter, key=np.array([seed, epoch], dtype=np.uint64))
+    source = _source_at(seed, epoch, stream, block=0)
     for start in range(0, len(out), _CHUNK):
         part = out[start : start + _CHUNK]
         part[:] = source.random_raw(len(part))
+
+
+def _source_at(seed: int, epoch: int, stream: int, block: int) -> np.random.Philox:
+    """The words of a stream that no sample has, from a block on."""
+    counter = np.array([block, 0, 0, stream], dtype=np.uint64)
+    return np.random.Philox(counter=counter, key=np.array([seed, epoch], dtype=np.uint64))
 
 
 # ------------------------------------------------------------------------------------------------------------- seeds

@@ -152,3 +152,21 @@ def test_positions_and_until_tell_where_a_batch_stands():
     plan = EpochPlan(0, SequentialOrder(11), Geometry(2, shard=Shard(1, 3)), origin=0)
     assert [(batch.position, batch.until) for batch in plan] == [(2, 6), (8, 11)]
     assert Geometry(2, shard=Shard(1, 3)).full_cut(1, 0) == Cut(8, 10, 12)
+
+
+@pytest.mark.parametrize("world", [1, 2, 1000])
+def test_a_rank_looks_up_no_more_indices_than_are_its_own(world):
+    """Else each rank would pay for the whole world: contract 1 promises O(1) seeking, not O(world)."""
+
+    class Counting:
+        length = 40_000
+        taken = 0
+
+        def take(self, start, stop):
+            self.taken += stop - start
+            return np.arange(start, stop)
+
+    order = Counting()
+    plan = EpochPlan(0, order, Geometry(4, shard=Shard(0, world)))
+    own = [index for batch in plan for index in batch.indices.tolist()]
+    assert order.taken == len(own) == 40_000 // world

@@ -27,7 +27,7 @@ __all__ = ["BatchPlan", "Cut", "Dealer", "EpochPlan", "Geometry"]
 
 T = TypeVar("T")
 _PLANNED_AT_ONCE = 16
-_INDICES_AT_ONCE = 1 << 16  # of all ranks: half a MiB
+_INDICES_AT_ONCE = 1 << 16  # half a MiB
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,26 +176,32 @@ class EpochPlan(Sequence[BatchPlan]):
     def batches(self, step: int) -> Iterator[BatchPlan]:
         """The batches from number ``step`` on.
 
-        Full steps are planned some at a time: a plan costs half as much when the one before was made just now.
+        Full steps of a single rank are planned some at a time: a plan costs half as much when the one before was made
+        just now. Among several ranks each takes its own cuts alone.
         """
-        length, span, size = self.order.length, self.geometry.span, self.geometry.batch_size
-        at_once = max(1, min(_PLANNED_AT_ONCE, _INDICES_AT_ONCE // span))
-        while True:
-            base = self.origin + step * span
-            steps = at_once if length is None else min(at_once, (length - base) // span)
-            if steps < 1:
-                break
-            indices = self.order.take(base, base + steps * span)
-            indices.flags.writeable = False
-            first = self.geometry.shard.rank * size
-            yield from [
-                BatchPlan(self.epoch, step + number, indices[at : at + size], base + at, base + (number + 1) * span)
-                for number, at in enumerate(range(first, steps * span, span))
-            ]
-            step += steps
+        if self.geometry.shard.world_size == 1:
+            while block := self._full_steps(step):
+                yield from block
+                step += len(block)
         while (plan := self.get(step)) is not None:
             yield plan
             step += 1
+
+    def _full_steps(self, step: int) -> list[BatchPlan]:
+        """The next full steps of a single rank, by one look at the order; none when no full one is left."""
+        length, size = self.order.length, self.geometry.batch_size
+        base = self.origin + step * size
+        steps = max(1, min(_PLANNED_AT_ONCE, _INDICES_AT_ONCE // size))
+        if length is not None:
+            steps = min(steps, (length - base) // size)
+        if steps < 1:
+            return []
+        indices = self.order.take(base, base + steps * size)
+        indices.flags.writeable = False
+        return [
+            BatchPlan(self.epoch, step + number, indices[at : at + size], base + at, base + at + size)
+            for number, at in enumerate(range(0, steps * size, size))
+        ]
 
     def _indices(self, cut: Cut) -> NDArray[np.int64]:
         length = self.order.length
