@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import os
 
-__all__ = ["CollateError", "CorruptSample", "DatasetChanged", "FeedlineError", "StateError"]
+__all__ = [
+    "CannotShip",
+    "CollateError",
+    "CorruptSample",
+    "DatasetChanged",
+    "FeedlineError",
+    "StateError",
+    "WorkerError",
+]
 
 
 class FeedlineError(Exception):
@@ -61,6 +69,14 @@ class DatasetChanged(FeedlineError, RuntimeError):  # noqa: N818 -- the surface'
 
 class StateError(FeedlineError, ValueError):
     """A state handed to ``load_state_dict`` is damaged, or belongs to another loader."""
+
+
+class WorkerError(FeedlineError, RuntimeError):
+    """A worker died, hung or could not be started."""
+
+
+class CannotShip(FeedlineError, TypeError):  # noqa: N818 -- the surface's name: what is wrong is the object
+    """A part of the dataset, named by its attribute path, cannot be sent to a worker process."""
 
 
 class CollateError(FeedlineError, ValueError, RuntimeError):

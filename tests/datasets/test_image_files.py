@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from feedline.datasets import PackedList
 from feedline.datasets.image_files import ImageFiles, ImageFolder, image_paths
 from feedline.errors import CorruptSample
 
@@ -128,3 +130,24 @@ def test_no_such_folder_is_an_error(tmp_path):
 def test_a_folder_that_cannot_be_walked_is_not_passed_over(tmp_path):
     with pytest.raises(NotADirectoryError):
         image_paths(Path(__file__))
+
+
+def test_paths_are_packed_and_equal_the_list_that_was_given(tmp_path):
+    names = ["a.png", Path("b.png")]
+    dataset = ImageFiles(names)
+    assert isinstance(dataset.paths, PackedList)
+    assert dataset.paths == names
+
+
+def test_samples_read_as_the_list_of_pairs(tmp_path, write_image):
+    for name in "cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png", "dog/c.png":
+        write_image(tmp_path / name)
+    dataset = ImageFolder(tmp_path)
+    pairs = list(zip(dataset.paths, dataset.targets, strict=True))
+    samples = dataset.samples
+    assert (samples, len(samples), samples[-1], list(samples)) == (pairs, 5, pairs[-1], pairs)
+    assert samples[1:3] == pairs[1:3] != pairs[1:]
+    assert samples != {"a": 1}
+    assert repr(samples[:2]) == repr(pairs[:2])
+    assert repr(samples).endswith(", ...; 5 in all]")
+    assert pickle.loads(pickle.dumps(dataset)).samples == pairs

@@ -9,6 +9,7 @@ from feedline.datasets.base import Dataset, IterableDataset
 from feedline.datasets.cached import CachedDataset
 from feedline.datasets.combine import ChainDataset, ConcatDataset, StackDataset
 from feedline.datasets.mapped import MapDataset, MapIterableDataset
+from feedline.datasets.packed import PackedList
 from feedline.datasets.subset import Subset, random_split
 from feedline.datasets.tensor import TensorDataset
 
@@ -35,6 +36,7 @@ __all__ = [
     "IterableDataset",
     "MapDataset",
     "MapIterableDataset",
+    "PackedList",
     "StackDataset",
     "Subset",
     "TensorDataset",

@@ -102,6 +102,16 @@ class Dataset(ABC, Generic[T_co]):
 class IterableDataset(ABC, Generic[T_co]):
     """Samples one after the other: a stream. A subclass defines ``__iter__``, which starts anew at each call.
 
+    A loader never duplicates a stream: one worker reads it, told by `feedline.get_worker_info` that it is worker 0
+    of 1; functions given to `map` run in all workers. A stream that lies in several files can be read by several
+    workers at once, if it has two more methods:
+
+    - ``shards()``: how many shards there are (or a sequence of that length);
+    - ``iter_shard(i)``: a fresh pass over the samples of shard ``i``, from 0 on.
+
+    The loader then reads it by these two alone, and delivers shard 0, then shard 1, and so on, whatever the number of
+    workers; ``__iter__`` should do the same for those who read it without a loader.
+
     Example:
         >>> class Countdown(IterableDataset):
         ...     def __iter__(self):

@@ -1,25 +1,29 @@
 """Image files as a dataset: a list of them, or a folder for each class.
 
 Guarantee: constructing one opens no image; a sample is read when it is asked for, by any number of threads at
-once. A damaged file is a `CorruptSample` that names it.
+once. A damaged file is a `CorruptSample` that names it. Paths are packed: worker processes share them.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feedline.datasets.base import Dataset
+from feedline.datasets.packed import PackedList
 from feedline.datasets.positions import position
 from feedline.formats.image import read_image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
 __all__ = ["ImageFiles", "ImageFolder"]
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_SHOWN = 4  # pairs that a repr holds
 
 
 class ImageFiles(Dataset[Any]):
@@ -31,6 +35,10 @@ class ImageFiles(Dataset[Any]):
     Args:
         paths: the files.
         labels: one for each path, of any type: a sequence or an array.
+
+    Attributes:
+        paths: the files, a `PackedList`.
+        labels: as given.
 
     Raises:
         TypeError: ``paths`` is a single path.
@@ -50,7 +58,7 @@ class ImageFiles(Dataset[Any]):
             raise TypeError(f"paths must be a sequence of paths, got the single path {paths!r}; write [path]")
         if labels is not None and len(labels) != len(paths):
             raise ValueError(f"labels must be as many as paths, got {len(labels)} labels for {len(paths)} paths")
-        self.paths = list(paths)
+        self.paths: PackedList[str | os.PathLike[str]] = PackedList(paths)
         self.labels = labels
 
     def __len__(self) -> int:
@@ -83,7 +91,8 @@ class ImageFolder(ImageFiles):
     Attributes:
         classes: the folders' names, sorted.
         class_to_idx: the label of each of them.
-        samples: for each image its path and its label.
+        paths: of the images.
+        samples: for each image its path and its label, a sequence.
         targets: the labels alone.
 
     Raises:
@@ -106,16 +115,57 @@ class ImageFolder(ImageFiles):
         if not self.classes:
             raise FileNotFoundError(f"ImageFolder needs a folder for each class in {root}, and finds none")
         self.class_to_idx = {name: label for label, name in enumerate(self.classes)}
-        images = [image_paths(Path(root, name)) for name in self.classes]
-        empty = [name for name, paths in zip(self.classes, images, strict=True) if not paths]
+        self.targets: list[int] = []
+        super().__init__(PackedList(self._found()), self.targets)
+        counts = Counter(self.targets)
+        empty = [name for label, name in enumerate(self.classes) if not counts[label]]
         if empty:
             raise FileNotFoundError(
                 f"ImageFolder finds no images in the class folders {', '.join(empty)} of {root}; "
                 f"the extensions it knows are {', '.join(_EXTENSIONS)}"
             )
-        self.samples = [(path, label) for label, paths in enumerate(images) for path in paths]
-        self.targets = [label for _, label in self.samples]
-        super().__init__([path for path, _ in self.samples], self.targets)
+
+    def _found(self) -> Iterator[str]:
+        """All paths, class by class; the targets grow with them."""
+        for label, name in enumerate(self.classes):
+            paths = image_paths(Path(self.root, name))
+            self.targets += [label] * len(paths)
+            yield from paths
+
+    @property
+    def samples(self) -> Sequence[tuple[str, int]]:
+        """For each image its path and its label."""
+        return _Pairs(self.paths, self.targets)
+
+
+class _Pairs(Sequence[tuple[Any, Any]]):
+    """Two sequences side by side, as the list of their pairs would be, without holding one."""
+
+    __slots__ = ("_first", "_second")
+
+    def __init__(self, first: Sequence[Any], second: Sequence[Any]) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Pairs(self._first[index], self._second[index])
+        return self._first[index], self._second[index]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return zip(self._first, self._second, strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, list | tuple | _Pairs) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __repr__(self) -> str:
+        if len(self) <= _SHOWN:
+            return repr(list(self))
+        return f"[{', '.join(map(repr, self[:_SHOWN]))}, ...; {len(self):,} in all]"
 
 
 def class_folders(root: str | os.PathLike[str]) -> list[str]:

@@ -16,7 +16,7 @@ from feedline.tree import get_item, replace_item
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["MapDataset", "MapIterableDataset"]
+__all__ = ["MapDataset", "MapIterableDataset", "taken_apart"]
 
 
 class _Mapped(Derived):
@@ -48,7 +48,8 @@ class _Mapped(Derived):
         """The dataset's length; a TypeError where it has none."""
         return len(self.dataset)
 
-    def _applied(self, sample: Any) -> Any:
+    def applied(self, sample: Any) -> Any:
+        """What comes of one sample of the dataset."""
         if self.key is None:
             return self.fn(sample)
         return replace_item(sample, self.key, self.fn(get_item(sample, self.key)))
@@ -88,13 +89,15 @@ class MapDataset(_Mapped, Dataset[Any]):  # type: ignore[override]  # see feedli
         super().__init__(dataset, fn, key)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._applied(self.dataset[index])
+        return self.applied(self.dataset[index])
 
 
 class MapIterableDataset(_Mapped, IterableDataset[Any]):  # type: ignore[override]
     """``fn`` of each sample of a stream.
 
-    Promises and arguments are those of `MapDataset`, but that ``dataset`` is read by iterating it.
+    Promises and arguments are those of `MapDataset`, but that ``dataset`` is read by iterating it. A loader reads the
+    stream in one place and calls ``fn`` in all workers at once; hence ``fn`` is called once a batch has been read, not
+    always in the order of the stream, and must not depend on the calls before.
 
     Attributes:
         dataset, fn, key: as given.
@@ -120,4 +123,21 @@ class MapIterableDataset(_Mapped, IterableDataset[Any]):  # type: ignore[overrid
 
     def __iter__(self) -> Iterator[Any]:
         for sample in self.dataset:  # not map(), which a StopIteration of the function's would end in silence
-            yield self._applied(sample)
+            yield self.applied(sample)
+
+
+def taken_apart(dataset: Any) -> tuple[Any, tuple[MapIterableDataset, ...]]:
+    """The stream that is read in the end, and the maps over it, the innermost first.
+
+    Example:
+        >>> source = iter([1, 2])
+        >>> mapped = MapIterableDataset(MapIterableDataset(source, abs), str)
+        >>> found, maps = taken_apart(mapped)
+        >>> found is source, [step.fn for step in maps]
+        (True, [<built-in function abs>, <class 'str'>])
+    """
+    maps: list[MapIterableDataset] = []
+    while type(dataset) is MapIterableDataset:  # a subclass may read in its own way
+        maps.append(dataset)
+        dataset = dataset.dataset
+    return dataset, tuple(reversed(maps))
