@@ -37,7 +37,7 @@ def test_each_step_leaves_once_within_the_credits_and_in_order(limit, in_order, 
 def test_admission_without_credit_is_an_error():
     window = Window(1)
     window.admit(0)
-    with pytest.raises(RuntimeError, match="step 1 admitted without credit: 1 are under way"):
+    with pytest.raises(RuntimeError, match="step 1 admitted without credit: 1 are under way, of 1 batches"):
         window.admit(1)
 
 

@@ -13,7 +13,11 @@ import numpy as np
 from feedline.batching.writer import BatchWriter
 from feedline.tree import map_leaves
 
-__all__ = ["checked_batch", "default_collate", "default_convert"]
+__all__ = ["EmptyBatchError", "checked_batch", "default_collate", "default_convert"]
+
+
+class EmptyBatchError(ValueError):
+    """There is no sample to collate. A loader whose user's ``collate_fn`` lets it pass goes on with the next batch."""
 
 
 def default_collate(batch: Iterable[Any]) -> Any:
@@ -65,7 +69,7 @@ def checked_batch(batch: Iterable[Any]) -> Any:
         raise TypeError(f"batch must be a sequence of samples, got {type(batch).__name__}; put one in a list")
     samples = batch if isinstance(batch, Sized) else list(batch)
     if len(samples) == 0:
-        raise ValueError("cannot collate an empty batch")
+        raise EmptyBatchError("cannot collate an empty batch")
     return samples
 
 

@@ -15,6 +15,8 @@ from feedline.batching.nodes import learn
 from feedline.checks import integer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from feedline.batching.leaves import Allocate, Node
 
 __all__ = ["BatchWriter"]
@@ -77,6 +79,31 @@ class BatchWriter:
         else:
             root.put(i, sample)
         self._count = i + 1
+
+    def extend(self, samples: Iterable[Any]) -> None:
+        """`add` each sample, in turn, as it comes.
+
+        Raises:
+            ValueError, CollateError, TypeError: as `add` does; the samples before are added.
+        """
+        samples = iter(samples)
+        if self._root is None:
+            for first in samples:
+                self.add(first)
+                del first  # a sample lives no longer than until it is written
+                break
+            else:
+                return
+        assert self._root is not None
+        put, room, i = self._root.put, self._room, self._count
+        try:
+            for sample in samples:
+                if i >= room:
+                    self.add(sample)  # which says that there is no room
+                put(i, sample)
+                i += 1
+        finally:
+            self._count = i
 
     def finish(self) -> Any:
         """The batch of the samples added: views of the memory's beginning where they are fewer than ``size``.

@@ -10,9 +10,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from feedline.engine.task import Maker, Outcome, Task
+    from collections.abc import Sequence
 
-__all__ = ["Executor", "SerialExecutor"]
+    from feedline.engine.task import Maker, Outcome, Role, Task
+
+__all__ = ["Backend", "Executor", "Pool", "PooledExecutor", "SerialExecutor"]
 
 
 class Executor(Protocol):
@@ -26,6 +28,51 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop, and give up tasks that were not collected. May be called again."""
+
+
+class Backend(Protocol):
+    """Where batches are made: in the calling thread, by threads, by processes. It lives from epoch to epoch.
+
+    Attributes:
+        num_workers: how many batches it can make at a time; 0: the calling thread makes them when they are collected.
+    """
+
+    num_workers: int
+
+    def open(self, role: Role) -> Executor:
+        """An executor for one epoch. Several may be open at once, and share the workers."""
+
+    def close(self) -> None:
+        """Stop all workers. May be called again."""
+
+
+class PooledExecutor(Executor, Protocol):
+    """An executor of a pool, which others may be waited for together with."""
+
+    def poll(self) -> Outcome | None:
+        """The outcome of a task that was not collected yet, if there is one; never waits."""
+
+
+class Pool(Backend, Protocol):
+    """Workers that several executors share: what a stream, whose stages are executors, needs.
+
+    Attributes:
+        shares_memory: whether the workers are threads of this process, and not processes that items are sent to.
+    """
+
+    shares_memory: bool
+
+    def open(self, role: Role, *, pinned: int | None = None) -> PooledExecutor:
+        """An executor for one epoch.
+
+        Args:
+            role: what its tasks are.
+            pinned: the number of the worker that does all its tasks, one after the other in the order of submission,
+                and has one maker for them as long as it lives; their outcomes arrive in that order. None: any worker.
+        """
+
+    def wait(self, executors: Sequence[PooledExecutor]) -> None:
+        """Wait until one of these executors has an outcome; at once where one has. Ctrl-C loses none."""
 
 
 class SerialExecutor:

@@ -16,24 +16,37 @@ from feedline.seeding import Scope
 if TYPE_CHECKING:
     from feedline.engine.task import Recipe
 
-__all__ = ["Keys"]
+__all__ = ["GivenUp", "Keys"]
 
 _BATCH_INDEX = -1  # the index part of a batch's own key; samples have theirs from 0 on
+
+
+class GivenUp(BaseException):  # no Exception: what catches errors is to let it pass
+    """Nobody wants the batch any more: its making ends before the next sample."""
 
 
 class Keys:
     """The keys of a batch while it is being made, as a context; one object serves all batches of a maker in turn.
 
     Decides once for a recipe whether its code may draw from global generators.
+
+    Args:
+        recipe: how batches are made.
+        seeds_globals: whether global generators are seeded at all; not by threads, which would seed over each other.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, *, seeds_globals: bool = True) -> None:
         functions = [recipe.collate_fn] + ([recipe.batch_transform] if recipe.batch_transform else [])
         self._seeds_samples = uses_global_rng(recipe.dataset)
         self._seeds_batch = any(_may_draw(function) for function in functions)
-        self._generators = GlobalGenerators() if self._seeds_samples or self._seeds_batch else None
+        self._generators = GlobalGenerators() if seeds_globals and (self._seeds_samples or self._seeds_batch) else None
         self._seed = recipe.seed
         self._scope = Scope()
+        self._given_up = False
+
+    def give_up(self) -> None:
+        """End the batch under way before its next sample, by `GivenUp`, and all later ones. Any thread may say so."""
+        self._given_up = True
 
     def __call__(self, epoch: int) -> Self:
         """These keys for a batch of an epoch; to be entered."""
@@ -53,12 +66,16 @@ class Keys:
 
     def sample(self, position: int, index: Any) -> None:
         """Key all randomness to a sample."""
+        if self._given_up:
+            raise GivenUp
         self._scope.enter(position, index)
         if self._seeds_samples and self._generators is not None:
             self._generators.seed(self._scope.global_seed())
 
     def batch(self, position: int) -> None:
         """Key all randomness to a batch, by its first position: for collate and ``batch_transform``."""
+        if self._given_up:
+            raise GivenUp
         self._scope.enter(position, _BATCH_INDEX)
         if self._seeds_batch and self._generators is not None:
             self._generators.seed(self._scope.global_seed())

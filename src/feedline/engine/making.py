@@ -11,23 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedline.batching import BatchWriter
+from feedline.batching import BatchWriter, EmptyBatchError
 from feedline.datasets import Subset, TensorDataset
 from feedline.engine.keys import Keys
 from feedline.engine.policy import FailedSample
-from feedline.engine.task import Batch, Outcome
-from feedline.errors import CollateError, FeedlineError
+from feedline.engine.task import Batch, Outcome, Task
+from feedline.errors import CollateError, FeedlineError, WorkerError
 from feedline.protocols import gather_of, getitems_of
 from feedline.seeding import Stream, below, bulk_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from feedline.engine.arena import Arena
-    from feedline.engine.task import Recipe, Task
+    from feedline.engine.task import Allocator, Recipe
     from feedline.order.plan import BatchPlan
 
-__all__ = ["MapMaker", "add_note", "finish", "located"]
+__all__ = ["MapMaker", "add_note", "all_failed", "finish", "is_empty", "located"]
 
 _ATTEMPTS = 10  # replacements tried for one sample before its error is raised: that many bad draws mean a bad dataset
 
@@ -38,8 +37,8 @@ def add_note(error: BaseException, text: str) -> None:
         error.add_note(text)
 
 
-def located(error: Exception, plan: BatchPlan) -> Exception:
-    """The error, saying where it happened.
+def located(error: Exception, plan: BatchPlan, where: str = "the main process") -> Exception:
+    """The error, saying where it happened: for which batch, and in which worker.
 
     A StopIteration becomes a RuntimeError: leaving ``next()`` it would end the epoch as if all had been delivered.
     """
@@ -50,25 +49,51 @@ def located(error: Exception, plan: BatchPlan) -> Exception:
         )
         stopped.__cause__ = error
         return stopped
-    add_note(error, f"while making epoch {plan.epoch}, step {plan.step}, in the main process")
+    add_note(error, f"while making epoch {plan.epoch}, step {plan.step}, in {where}")
     return error
 
 
-def finish(recipe: Recipe, arena: Arena, samples: Any, indices: Sequence[Any] | None = None) -> Any:
-    """Collate the samples and transform the batch; an error of collate names the dataset's index where it is known."""
+def finish(recipe: Recipe, arena: Allocator, samples: Any, indices: Sequence[Any] | None = None) -> Any:
+    """Collate the samples and transform the batch; an error of collate names the dataset's index where it is known.
+
+    A collate function of the user's that leaves nothing gives an empty batch, which is not transformed.
+    """
     try:
-        batch = _stacked(samples, len(samples), arena) if recipe.writes and len(samples) else recipe.collate_fn(samples)
+        if recipe.writes and len(samples):
+            batch = _stacked(samples, len(samples), arena)
+        else:
+            batch = recipe.collate_fn(samples)
+            if recipe.batched and is_empty(batch):
+                return batch
+    except EmptyBatchError:
+        if recipe.writes or not recipe.batched:
+            raise
+        return None
     except CollateError as error:
         _name_sample(error, indices)
         raise
     return batch if recipe.batch_transform is None else recipe.batch_transform(batch)
 
 
-def _stacked(samples: Iterable[Any], size: int, arena: Arena) -> Any:
+def is_empty(batch: Any) -> bool:
+    """Whether a batch holds nothing: None, or a container or array of length 0.
+
+    Example:
+        >>> is_empty(None), is_empty({}), is_empty(np.zeros((0, 3))), is_empty(np.array(0))
+        (True, True, True, False)
+    """
+    if batch is None:
+        return True
+    shape = getattr(batch, "shape", None)
+    if shape is not None:
+        return len(shape) > 0 and shape[0] == 0
+    return isinstance(batch, list | tuple | dict) and len(batch) == 0
+
+
+def _stacked(samples: Iterable[Any], size: int, arena: Allocator) -> Any:
     """What `default_collate` makes of samples, each written at once into memory of the arena."""
     writer = BatchWriter(size, allocate=arena.empty)
-    for sample in samples:
-        writer.add(sample)
+    writer.extend(samples)
     return writer.finish() if len(writer) else None
 
 
@@ -79,12 +104,22 @@ def _name_sample(error: CollateError, indices: Sequence[Any] | None) -> None:
 
 
 class MapMaker:
-    """Makes the batches of a map-style dataset."""
+    """Makes the batches of a map-style dataset. Not for use by several threads.
 
-    def __init__(self, recipe: Recipe, arena: Arena) -> None:
+    Args:
+        recipe: how batches are made.
+        arena: where they are made.
+        where: what an error's note says of the place: ``"worker 1"``.
+        seeds_globals: as for `Keys`.
+    """
+
+    def __init__(
+        self, recipe: Recipe, arena: Allocator, *, where: str = "the main process", seeds_globals: bool = True
+    ) -> None:
         self._recipe = recipe
         self._arena = arena
-        self._keys = Keys(recipe)
+        self._where = where
+        self._keys = Keys(recipe, seeds_globals=seeds_globals)
         self._tolerant = recipe.policy.action != "raise"
         rows = _rows(recipe.dataset, arena) if recipe.writes else None
         self._gather = rows or (gather_of(recipe.dataset) if recipe.writes else None)
@@ -95,19 +130,42 @@ class MapMaker:
     def make(self, task: Task) -> Outcome:
         """The batch of a task, or what the user's code raised."""
         plan = task.plan
-        if self._rows is not None and isinstance(plan.indices, np.ndarray):
+        if self._rows is not None and isinstance(plan.indices, np.ndarray) and not task.fatal:
             try:
                 return Outcome(task, Batch(self._rows(plan.indices), len(plan.indices), plan.until))
             except Exception as error:  # noqa: BLE001 -- arrays may be of a kind that raises anything
                 if not self._tolerant:
-                    return Outcome(task, error=located(error, plan))
+                    return Outcome(task, error=located(error, plan, self._where))
         failures: list[FailedSample] = []
         with self._keys(plan.epoch) as keys:
             try:
-                batch = self._whole(plan, keys) or self._one_by_one(plan, keys, failures)
+                batch = None if task.fatal else self._whole(plan, keys)
+                batch = batch or self._one_by_one(task, keys, failures)
             except Exception as error:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn
-                return Outcome(task, error=located(error, plan), failures=tuple(failures))
+                return Outcome(task, error=located(error, plan, self._where), failures=tuple(failures))
         return Outcome(task, batch, failures=tuple(failures))
+
+    def read(self, plan: BatchPlan, put: Callable[[Any], None]) -> None:
+        """Give each of a plan's samples to ``put``, made under its own key. Raises what the user's code raises."""
+        with self._keys(plan.epoch) as keys:
+            for sample in self._samples(Task(plan), keys, [], []):
+                put(sample)
+
+    def complete(self, task: Task, value: Any) -> Outcome:
+        """What comes of a task whose samples are collated already."""
+        plan, transform = task.plan, self._recipe.batch_transform
+        if transform is not None:
+            with self._keys(plan.epoch) as keys:
+                try:
+                    keys.batch(plan.position)
+                    value = transform(value)
+                except Exception as error:  # noqa: BLE001 -- as above
+                    return Outcome(task, error=located(error, plan, self._where))
+        return Outcome(task, Batch(value, len(plan.indices), plan.until))
+
+    def give_up(self) -> None:
+        """End the batch under way before its next sample, by `GivenUp`. Any thread may say so."""
+        self._keys.give_up()
 
     def _whole(self, plan: BatchPlan, keys: Keys) -> Batch | None:
         """The batch by ``gather`` or ``__getitems__``; None where there is neither, or a bad sample among them."""
@@ -145,17 +203,17 @@ class MapMaker:
                 return None
             raise
 
-    def _one_by_one(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample]) -> Batch:
-        recipe = self._recipe
+    def _one_by_one(self, task: Task, keys: Keys, failures: list[FailedSample]) -> Batch:
+        recipe, plan = self._recipe, task.plan
         made: list[Any] = []  # the indices of the samples that could be made
-        samples = self._samples(plan, keys, failures, made)
+        samples = self._samples(task, keys, failures, made)
         try:
             value = _stacked(samples, len(plan.indices), self._arena) if recipe.writes else list(samples)
         except CollateError as error:
             _name_sample(error, made)
             raise
         if not made:
-            raise _all_failed(failures)
+            raise all_failed(failures)
         if not recipe.batched:
             return Batch(finish(recipe, self._arena, value[0]), 1, plan.until)
         keys.batch(plan.position)
@@ -165,14 +223,20 @@ class MapMaker:
             value = recipe.batch_transform(value)
         return Batch(value, len(plan.indices), plan.until)
 
-    def _samples(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample], made: list[Any]) -> Iterator[Any]:
+    def _samples(self, task: Task, keys: Keys, failures: list[FailedSample], made: list[Any]) -> Iterator[Any]:
         """The samples one by one, those that fail dealt with by the policy."""
-        dataset, policy = self._recipe.dataset, self._recipe.policy
+        plan, dataset, policy = task.plan, self._recipe.dataset, self._recipe.policy
+        enter, done = keys.sample, made.append
+        fatal: Sequence[str] = ()
         for position, wanted in enumerate(_listed(plan), plan.position):
             index, attempt = wanted, 0
+            if task.fatal:
+                fatal = [text for place, text in task.fatal if place == position]
             while True:
-                keys.sample(position, index)
+                enter(position, index)
                 try:
+                    if attempt < len(fatal):  # replacements may be fatal too
+                        raise WorkerError(fatal[attempt])  # noqa: TRY301 -- it fails as the sample would
                     sample = dataset[index]
                 except StopIteration as error:
                     raise RuntimeError(  # a StopIteration would end this generator
@@ -188,7 +252,7 @@ class MapMaker:
                         break
                     index = self._replacement(plan, position, attempt)
                 else:
-                    made.append(index)
+                    done(index)
                     yield sample
                     break
 
@@ -209,7 +273,8 @@ def _listed(plan: BatchPlan) -> Sequence[Any]:
     return listed
 
 
-def _all_failed(failures: list[FailedSample]) -> FeedlineError:
+def all_failed(failures: list[FailedSample]) -> FeedlineError:
+    """The error of a batch none of whose samples could be made."""
     first = failures[0]
     error = FeedlineError(
         f"all {len(failures)} samples of the batch failed (epoch {first.epoch}, step {first.step}); the first was "
@@ -219,7 +284,7 @@ def _all_failed(failures: list[FailedSample]) -> FeedlineError:
     return error
 
 
-def _rows(dataset: Any, arena: Arena) -> Callable[[Any], Any] | None:
+def _rows(dataset: Any, arena: Allocator) -> Callable[[Any], Any] | None:
     """How a batch of an array, or of an array dataset of ours, is taken into memory of the arena; None for all else."""
     if type(dataset) in (np.ndarray, np.memmap) and dataset.dtype != object and dataset.ndim > 0:
         single = TensorDataset(dataset)

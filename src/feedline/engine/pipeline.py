@@ -27,39 +27,73 @@ class Pipeline:
         plans: the batches to be made, in order.
         executor: makes them.
         window: how many may be under way, and in which order they leave.
+        ahead: whether batches are made before they are asked for.
     """
 
-    def __init__(self, plans: Iterator[BatchPlan], executor: Executor, window: Window[Outcome]) -> None:
+    def __init__(
+        self, plans: Iterator[BatchPlan], executor: Executor, window: Window[Outcome], *, ahead: bool = False
+    ) -> None:
         self._plans: Iterator[BatchPlan] | None = plans
-        self._executor = executor
+        self.executor = executor
         self._window = window
+        self._ahead = ahead
+        self._taken: Outcome | None = None  # released and not handed over: an interrupt may come in between
+        self._stalled: Exception | None = None
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether all batches are under way, delivered or waiting: no worker gets anything more of this epoch."""
+        return self._plans is None
 
     def take(self) -> Outcome | None:
-        """What came of the next task: a batch, or an error. None when the epoch is at its end."""
-        window = self._window
-        while not window.ready:
-            self._fill()
-            if window.is_empty:
-                return None
-            outcome = self._executor.collect()
-            window.complete(outcome.task.plan.step, outcome)
-        outcome = window.release()
-        if outcome.error is None and outcome.batch is None:
-            # The stream had ended; what was planned beyond its end comes back empty as well.
-            self._plans = None
-            return self.take()
+        """What came of the next task: a batch, or an error. None when the epoch is at its end.
+
+        Raises:
+            Exception: what the plans' source raised, a user's sampler, once all that was planned before is delivered.
+        """
+        if self._taken is None:
+            self._taken = self._next()
+        if self._ahead and self._taken is not None and not (self._window.ready and self._window.is_half_full):
+            self.fill()  # the workers shall have something to do while this batch is used
+        outcome, self._taken = self._taken, None
         return outcome
 
-    def _fill(self) -> None:
-        while self._plans is not None and self._window.free:
-            plan = next(self._plans, None)
+    def _next(self) -> Outcome | None:
+        window = self._window
+        while True:
+            while not window.ready:
+                self.fill()
+                if window.is_empty:
+                    stalled, self._stalled = self._stalled, None
+                    if stalled is not None:
+                        raise stalled
+                    return None
+                outcome = self.executor.collect()
+                window.complete(outcome.task.plan.step, outcome, 0 if outcome.batch is None else outcome.batch.nbytes)
+            outcome = window.release()
+            if outcome.error is not None or outcome.batch is not None:
+                return outcome
+            self._plans = None  # the stream had ended; what was planned beyond its end comes back empty as well
+
+    def fill(self, most: int | None = None) -> int:
+        """Have batches made, as many as the window allows, at most ``most``; how many."""
+        window, begun = self._window, 0
+        while self._plans is not None and self._stalled is None and window.may_admit and begun != most:
+            try:
+                plan = next(self._plans, None)
+            except Exception as error:  # noqa: BLE001 -- of a user's sampler; raised at its turn
+                self._stalled = error
+                break
             if plan is None:
                 self._plans = None
-                return
-            self._window.admit(plan.step)
-            self._executor.submit(Task(plan))
+                break
+            window.admit(plan.step)
+            self.executor.submit(Task(plan))
+            begun += 1
+        return begun
 
     def close(self) -> None:
         """Take in no more plans and stop the executor. May be called again."""
-        self._plans = None
-        self._executor.close()
+        self._plans = self._taken = None
+        self._window.forget()  # batches that nobody will take
+        self.executor.close()

@@ -7,20 +7,22 @@ bit (for code that reads no other state), since all randomness is keyed by what 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from feedline.batching import default_collate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from feedline.engine.policy import ErrorPolicy, FailedSample
-    from feedline.order.plan import BatchPlan
+    from feedline.order.plan import BatchPlan, Geometry
     from feedline.order.sequence import Order
 
 # What is made anew for every batch is a named tuple: frozen like a dataclass, at a third of the time.
 
-__all__ = ["Batch", "Maker", "Outcome", "Recipe", "Task"]
+__all__ = ["Allocator", "Batch", "Maker", "Outcome", "Recipe", "Role", "StreamStart", "Stretch", "Task"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,75 @@ class Recipe:
         return self.batched and self.collate_fn is default_collate
 
 
+@dataclass(frozen=True, slots=True)
+class StreamStart:
+    """Where the reading of a stream begins, and how it is cut.
+
+    Attributes:
+        geometry: how the stream is cut and dealt.
+        origin: the global position at which this geometry began.
+        position: how many samples were delivered before.
+        stage: what is done of the work: all of it, or only one of the two stages that it falls into, reading the items
+            (in order) and finishing them (anywhere: mapped functions, collate, ``batch_transform``).
+        reader: which of several readers this is; each has every ``readers``-th shard, from number ``reader`` on.
+        readers: how many readers there are. More than one only for stage "read" of a stream that has shards.
+        pickled: whether items go from stage to stage as bytes, one object each, since workers share no memory.
+    """
+
+    geometry: Geometry
+    origin: int
+    position: int
+    stage: Literal["whole", "read", "finish"] = "whole"
+    reader: int = 0
+    readers: int = 1
+    pickled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a worker does for one epoch: makes batches by a recipe, of a stream from its start on.
+
+    Attributes:
+        recipe: how batches are made. Its ``order`` is of the epoch; all else is the same from epoch to epoch.
+        epoch: the epoch.
+        stream: where a stream begins; None for a map-style dataset.
+    """
+
+    recipe: Recipe
+    epoch: int
+    stream: StreamStart | None = None
+
+
+class Stretch(NamedTuple):
+    """What a reader of a stream is to read.
+
+    Attributes:
+        start: after how many items it begins.
+        size: how many items to read.
+        failed: the indices of samples that failed since ``start`` and were told of: a new reader passes over them.
+    """
+
+    start: int
+    size: int
+    failed: tuple[Any, ...] = ()
+
+
 class Task(NamedTuple):
-    """One batch to be made."""
+    """One batch to be made.
+
+    Attributes:
+        plan: which.
+        attempt: how many workers have died, or hung, over it.
+        fatal: the positions of samples that are known to kill their worker, each with what happened; they are not read
+            again, but count as failed.
+        items: for a stage of a stream: the `Stretch` to be read, or the items to be finished, one for each of the
+            plan's indices, which are then positions in the stream.
+    """
 
     plan: BatchPlan
+    attempt: int = 0
+    fatal: tuple[tuple[int, str], ...] = ()
+    items: Any = None
 
 
 class Batch(NamedTuple):
@@ -64,11 +131,13 @@ class Batch(NamedTuple):
         value: what the training loop gets.
         samples: how many samples were read for it, those that failed and were skipped among them.
         until: the global position up to which the epoch is done with it.
+        nbytes: the memory of its arrays, where the executor knows it.
     """
 
     value: Any
     samples: int
     until: int
+    nbytes: int = 0
 
 
 class Outcome(NamedTuple):
@@ -79,12 +148,21 @@ class Outcome(NamedTuple):
         batch: the batch, if one was made.
         error: what the user's code raised, if it did.
         failures: the samples that could not be made, whether or not a batch came of the others.
+
+    What comes of a `Stretch` has both where it is an error: the batch is empty and says where the reader stands.
     """
 
     task: Task
     batch: Batch | None = None
     error: Exception | None = None
     failures: tuple[FailedSample, ...] = ()
+
+
+class Allocator(Protocol):
+    """Memory for a batch: an `Arena`, or a slot in shared memory."""
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """A new array, uninitialised, C-contiguous."""
 
 
 class Maker(Protocol):

@@ -1,8 +1,8 @@
 """The window: which batches may be under way, and which may leave.
 
 Guarantee: pure bookkeeping, without threads, clocks or memory of its own. At most ``credits`` batches are under way or
-waiting; each step leaves exactly once, in the order of admission (``in_order``) or as it comes. A completion that is
-not expected (a second run of the same step) is refused, never delivered.
+waiting, and not many more bytes than that; each step leaves exactly once, in the order of admission (``in_order``) or
+as it comes. A completion that is not expected (a second run of the same step) is refused, never delivered.
 """
 
 from __future__ import annotations
@@ -21,28 +21,32 @@ class Window(Generic[T]):
     Args:
         credits: how many batches may be admitted and not yet released.
         in_order: release in the order of admission; otherwise in that of completion.
+        max_nbytes: how much memory the batches that are admitted and not released may take, each reckoned as large as
+            the largest so far; None: any. One batch may always be under way, however large.
 
     Attributes:
-        free: how many more batches may be admitted before one is released.
+        free: how many more batches the credits allow.
 
     Example:
         >>> window = Window(credits=2)
-        >>> window.admit(0), window.admit(1), window.free
-        (None, None, 0)
+        >>> window.admit(0), window.admit(1), window.may_admit
+        (None, None, False)
         >>> window.complete(1, "second"), window.ready
         (True, False)
         >>> window.complete(0, "first"), window.release(), window.release()
         (True, 'first', 'second')
     """
 
-    __slots__ = ("_completed", "_credits", "_in_order", "_order", "_pending", "free")
+    __slots__ = ("_completed", "_credits", "_in_order", "_largest", "_max_nbytes", "_order", "_pending", "free")
 
-    def __init__(self, credits: int, *, in_order: bool = True) -> None:  # noqa: A002 -- the term for it
+    def __init__(self, credits: int, *, in_order: bool = True, max_nbytes: int | None = None) -> None:  # noqa: A002 -- the term for it
         if credits < 1:
             raise ValueError(f"credits must be a positive integer, got {credits}")
         self._credits = credits
         self.free = credits
         self._in_order = in_order
+        self._max_nbytes = max_nbytes
+        self._largest = 0
         self._order: deque[int] = deque()  # steps in the order in which they leave
         self._pending: set[int] = set()  # admitted, not completed
         self._completed: dict[int, T] = {}  # completed, not released
@@ -51,6 +55,21 @@ class Window(Generic[T]):
     def is_empty(self) -> bool:
         """Whether nothing is under way or waiting."""
         return self.free == self._credits
+
+    @property
+    def may_admit(self) -> bool:
+        """Whether one more batch may be under way."""
+        free = self.free
+        if free == self._credits:
+            return True
+        if not free:
+            return False
+        return self._max_nbytes is None or (self._credits - free + 1) * self._largest <= self._max_nbytes
+
+    @property
+    def is_half_full(self) -> bool:
+        """Whether more than half of the credits are in use."""
+        return 2 * self.free < self._credits
 
     @property
     def ready(self) -> bool:
@@ -63,8 +82,11 @@ class Window(Generic[T]):
         Raises:
             RuntimeError: there is no credit, or the step is under way already.
         """
-        if not self.free:
-            raise RuntimeError(f"step {step} admitted without credit: {self._credits} are under way")
+        if not self.may_admit:
+            raise RuntimeError(
+                f"step {step} admitted without credit: {self._credits - self.free} are under way, of {self._credits} "
+                f"batches and {self._max_nbytes or 'any number of'} bytes"
+            )
         if step in self._pending or step in self._completed:
             raise RuntimeError(f"step {step} admitted twice")
         self.free -= 1
@@ -72,10 +94,11 @@ class Window(Generic[T]):
         if self._in_order:
             self._order.append(step)
 
-    def complete(self, step: int, result: T) -> bool:
-        """Take a step's result; False, and nothing changes, when the step is not under way (any more)."""
+    def complete(self, step: int, result: T, nbytes: int = 0) -> bool:
+        """Take a step's result, and its size; False, and nothing changes, when the step is not under way (any more)."""
         if step not in self._pending:
             return False
+        self._largest = max(self._largest, nbytes)
         self._pending.remove(step)
         self._completed[step] = result
         if not self._in_order:
@@ -92,3 +115,9 @@ class Window(Generic[T]):
             raise RuntimeError("no batch is ready: the next step is still under way")
         self.free += 1
         return self._completed.pop(self._order.popleft())
+
+    def forget(self) -> None:
+        """Drop the results that are not released; their steps stay where they are in the order."""
+        for step in self._completed:
+            self._pending.add(step)
+        self._completed.clear()
