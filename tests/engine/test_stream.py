@@ -166,6 +166,79 @@ def test_ctrl_c_after_reading_loses_nothing(stage):
     assert got == [[0, 1, 2, 3], "KeyboardInterrupt", [4, 5, 6, 7], [8, 9]]
 
 
+def test_ctrl_c_in_a_mapped_function_loses_nothing():
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupted(number):
+        if number == 6 and interrupts:
+            raise interrupts.pop()
+        return number
+
+    got = run(iter(DataLoader(Counting(10).map(interrupted), batch_size=4)), KeyboardInterrupt)
+    assert got == [[0, 1, 2, 3], "KeyboardInterrupt", [4, 5, 6, 7], [8, 9]]
+
+
+class Shards(IterableDataset):
+    """Shards of four, each a generator."""
+
+    def __init__(self, count, faults=None):
+        self.count = count
+        self.faults = dict(faults or {})
+        self.opened = []
+
+    def shards(self):
+        return self.count
+
+    def iter_shard(self, shard):
+        self.opened.append(shard)
+        for number in range(4 * shard, 4 * shard + 4):
+            if number in self.faults:
+                raise self.faults.pop(number)
+            yield number
+
+    def __iter__(self):
+        raise AssertionError("shards are there")
+
+
+def test_a_stream_of_shards_is_read_shard_by_shard():
+    dataset = Shards(3)
+    iterator = iter(DataLoader(dataset, batch_size=3))
+    assert next(iterator).tolist() == [0, 1, 2]
+    assert dataset.opened == [0]
+    assert run(iterator) == [[3, 4, 5], [6, 7, 8], [9, 10, 11]]
+    assert dataset.opened == [0, 1, 2]
+
+
+def test_after_ctrl_c_a_shard_alone_is_opened_anew():
+    dataset = Shards(3, {6: KeyboardInterrupt()})
+    got = run(iter(DataLoader(dataset, batch_size=3)), KeyboardInterrupt)
+    assert got == [[0, 1, 2], [3, 4, 5], "KeyboardInterrupt", [6, 7, 8], [9, 10, 11]]
+    assert dataset.opened == [0, 1, 1, 2]
+
+
+def test_after_an_error_that_ended_a_shard_the_next_one_follows():
+    got = run(iter(DataLoader(Shards(3, {6: ValueError("bad")}), batch_size=3)), ValueError)
+    assert got == [[0, 1, 2], [3, 4, 5], "ValueError", [8, 9, 10], [11]]
+
+
+def test_a_function_that_is_mapped_draws_by_its_position_and_not_what_was_drawn_for_reading():
+    class Drawing(IterableDataset):
+        def __iter__(self):
+            for _ in range(8):
+                yield feedline.rng().random(), random.random()
+
+    def draw(sample):
+        return *sample, feedline.rng().random(), random.random()
+
+    def drawn(size):
+        return np.concatenate(
+            [np.stack(batch, 1) for batch in DataLoader(Drawing().map(draw), batch_size=size, seed=1)]
+        )
+
+    assert (drawn(3) == drawn(8)).all()
+    assert len(np.unique(drawn(3))) == 32
+
+
 def test_after_an_error_the_samples_already_read_come_in_the_next_batch():
     dataset = Counting(10, {6: [ValueError("bad")]})
     assert run(iter(DataLoader(dataset, batch_size=4)), ValueError) == [

@@ -1,205 +1,192 @@
 """How batches of an iterable-style dataset are made: in its own order, each sample once.
 
 Guarantee: a stream is read in order by one reader, never duplicated. Resuming reads it again up to the position that
-was delivered; another rank's samples are read and passed over. After an error, or Ctrl-C, the samples already read
-are not lost: the next batch begins with them.
+was delivered; another rank's samples are read and passed over. After an error of the stream, or Ctrl-C, the samples
+already read are not lost: the next batch begins with them. Whoever makes a batch does so in the same two stages,
+reading and finishing, with the same keys: what comes of it is the same in one place and in many.
 """
 
 from __future__ import annotations
 
-import types
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from feedline.engine.keys import Keys
-from feedline.engine.making import add_note, finish, located
-from feedline.engine.policy import FailedSample
-from feedline.engine.task import Batch, Outcome
-from feedline.errors import FeedlineError
-from feedline.order.plan import Dealer
+from feedline.datasets.mapped import taken_apart
+from feedline.engine.making import located
+from feedline.engine.stream_finishing import FinishMaker
+from feedline.engine.stream_handing import ReadMaker
+from feedline.engine.stream_reading import Reader, check_opens_anew, reading_keys
+from feedline.engine.task import Batch, Outcome, Stretch
+from feedline.order.plan import BatchPlan, Dealer
 from feedline.protocols import length_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from feedline.engine.keys import Keys
+    from feedline.engine.policy import FailedSample
+    from feedline.engine.task import Allocator, Maker, Role, Task
+    from feedline.order.plan import Cut
 
-    from feedline.engine.arena import Arena
-    from feedline.engine.task import Recipe, Task
-    from feedline.order.plan import BatchPlan, Cut, Geometry
+__all__ = ["Promise", "StreamMaker", "finishing", "stream_maker", "with_failures"]
 
-__all__ = ["StreamMaker"]
 
-_IN_A_ROW = 1000  # samples of a stream that may fail one after the other: beyond, its source is lost, not a sample
-_OPENING = -2  # the index part of the key under which a stream is opened; samples have theirs from 0 on
+def stream_maker(role: Role, arena: Allocator, *, where: str = "the main process", seeds_globals: bool = True) -> Maker:
+    """What does a worker's part in making a stream's batches: the stage of its role.
+
+    Args:
+        role: what is done; its ``stream`` is not None.
+        arena: where batches are made.
+        where: what an error's note says of the place: ``"worker 1"``.
+        seeds_globals: as for `Keys`.
+    """
+    assert role.stream is not None
+    if role.stream.stage == "read":
+        return ReadMaker(role, seeds_globals=seeds_globals)
+    if role.stream.stage == "finish":
+        pickled = role.stream.pickled
+        return FinishMaker(role, arena, where=where, seeds_globals=seeds_globals, pickled=pickled)
+    return StreamMaker(role, arena, where=where, seeds_globals=seeds_globals)
 
 
 class StreamMaker:
     """Makes the batches of one epoch of an iterable-style dataset, in order, whatever step it is asked for.
 
+    Where a task's ``items`` is a `Stretch`, its ``start`` is the position that the batch's step begins at: a new maker
+    passes over what comes before; one that has not come as far comes back empty (`is_stale`), one that is beyond begins
+    anew. An error then comes with an empty batch, whose ``until`` is where the next step begins.
+
     Args:
-        recipe: how batches are made.
+        role: how batches are made, and where the stream begins.
         arena: where they are made.
-        geometry: how the stream is cut and dealt.
-        origin: the global position at which this geometry began.
-        position: how many samples were delivered before.
+        where: what an error's note says of the place.
+        seeds_globals: as for `Keys`.
     """
 
-    def __init__(self, recipe: Recipe, arena: Arena, geometry: Geometry, *, origin: int, position: int) -> None:
-        self._arena = arena
-        self._recipe = recipe
-        self._geometry = geometry
-        self._step = (position - origin) // geometry.span
-        self._origin = origin
-        self._keys = Keys(recipe)
-        self._reader = _Reader(recipe, position, geometry.shard.world_size - 1)
+    def __init__(
+        self, role: Role, arena: Allocator, *, where: str = "the main process", seeds_globals: bool = True
+    ) -> None:
+        assert role.stream is not None
+        self._role = role
+        self._start = role.stream
+        self._where = where
+        self._keys = reading_keys(role, seeds_globals=seeds_globals)
+        self._finisher = FinishMaker(role, arena, where=where, seeds_globals=seeds_globals)
+        self._promise = Promise(role)
+        self._reader: Reader | None = None
         self._dealer: Dealer[Any] | None = None
         self._dealt: tuple[list[Any], Cut] | None = None  # kept until the batch is made: Ctrl-C may come in between
+        self._until = 0  # where the next batch begins, once one was dealt
 
     def make(self, task: Task) -> Outcome:
         """The next batch, or what the user's code raised; neither when the stream has ended."""
-        batch = error = None
-        with self._keys(task.plan.epoch) as keys:
+        plan, error = task.plan, None
+        with self._keys(plan.epoch) as keys:
             try:
-                batch = self._batch(task.plan, keys)
+                if not self._follows(task, keys):
+                    return Outcome(task, Batch(None, 0, self._until))
+                self._deal(task)
             except Exception as raised:  # noqa: BLE001 -- the user's code may raise anything; raised again at its turn
-                error = located(raised, task.plan)
-        self._dealt = None
-        failures = self._reader.take_failures()
-        if batch is not None and failures:
-            batch = batch._replace(samples=batch.samples + len(failures))
-        return Outcome(task, batch, error, failures)
-
-    def _batch(self, plan: BatchPlan, keys: Keys) -> Batch | None:
-        reader = self._reader
-        reader.enter(plan, keys)
-        if self._dealer is None:
-            reader.open()
-            head, step = reader.head, self._step
-            self._dealer = Dealer(reader, self._geometry, origin=self._origin, step=step, head=head)
-        if self._dealt is None:
-            self._dealt = next(self._dealer, None)
-        if self._dealt is None:
-            reader.warn_if_used_up(plan.epoch)
-            return None
+                error = located(raised, plan, self._where)
+        if error is not None or self._dealt is None:
+            failures = () if self._reader is None else self._reader.take_failures()
+            return self._placed(Outcome(task, error=error, failures=failures))
         samples, cut = self._dealt
-        if not self._recipe.batched:
-            return Batch(finish(self._recipe, self._arena, samples[0]), 1, cut.until)
-        keys.batch(cut.start)
-        return Batch(finish(self._recipe, self._arena, samples), len(samples), cut.until)
+        made = self._finisher.make(finishing(task, samples, cut))
+        self._dealt = None
+        assert self._reader is not None
+        return self._placed(with_failures(made._replace(task=task), self._reader.take_failures()))
+
+    def _placed(self, outcome: Outcome) -> Outcome:
+        """An error's outcome saying where the next batch begins, to who has asked for a stretch."""
+        if outcome.error is None or outcome.task.items is None or self._reader is None:
+            return outcome
+        return outcome._replace(batch=Batch(None, 0, self._until))
+
+    def give_up(self) -> None:
+        """End the batch under way before its next sample. Any thread may say so."""
+        self._keys.give_up()
+        self._finisher.give_up()
+
+    def _follows(self, task: Task, keys: Keys) -> bool:
+        """Whether the task's step is the next one; makes it so where the stream can be opened (anew)."""
+        stretch: Stretch = Stretch(self._start.position, 0) if task.items is None else task.items
+        position = stretch.start
+        if self._reader is not None:
+            if task.items is None or position == self._until:
+                return True
+            if position > self._until:
+                return False
+        check_opens_anew(self._role, position, again=self._reader is not None)
+        self._reader, self._dealer, self._dealt = Reader(self._role, keys, position, stretch.failed), None, None
+        self._until = position
+        return True
+
+    def _deal(self, task: Task) -> None:
+        """Read the samples of the next batch, if they are not there."""
+        reader, geometry = self._reader, self._start.geometry
+        assert reader is not None
+        with reader.reading(task.plan):
+            if self._dealer is None:
+                reader.open()
+                origin = self._start.origin
+                step = (self._until - origin) // geometry.span
+                self._dealer = Dealer(reader, geometry, origin=origin, step=step, head=reader.head)
+            if self._dealt is None:
+                self._dealt = next(self._dealer, None)
+        if self._dealt is not None:
+            self._until = self._dealt[1].until
+        if task.items is not None:  # who has asked for a stretch warns where the loop sees it
+            return
+        if self._dealt is not None:
+            self._promise.read_up_to(self._until)
+        elif self._dealer.length is not None:
+            self._promise.ended_at(self._dealer.length)
 
 
-class _Reader:
-    """The stream's samples, each read under its own key. No generator function: an error would end it for good.
+def finishing(task: Task, items: list[Any], cut: Cut) -> Task:
+    """The task of making a batch of items that were read."""
+    plan = BatchPlan(task.plan.epoch, task.plan.step, range(cut.start, cut.start + len(items)), cut.start, cut.until)
+    return task._replace(plan=plan, items=items)
+
+
+def with_failures(outcome: Outcome, failures: tuple[FailedSample, ...]) -> Outcome:
+    """A batch's outcome, with the samples that failed when its items were read."""
+    if not failures:
+        return outcome
+    batch = outcome.batch
+    if batch is not None:
+        batch = batch._replace(samples=batch.samples + len(failures))
+    return outcome._replace(batch=batch, failures=failures + outcome.failures)
+
+
+class Promise:
+    """What a stream says of itself, and the warning, once an epoch, that it does not hold.
 
     Args:
-        recipe: how batches are made.
-        position: how many samples to pass over.
-        keep: how many of the first of those to keep in ``head``.
+        role: whose stream.
     """
 
-    def __init__(self, recipe: Recipe, position: int, keep: int) -> None:
-        self._dataset = recipe.dataset
-        self._skips = recipe.policy.action == "skip"
-        self._promised = length_of(recipe.dataset)
-        self._samples: Iterator[Any] | None = None
-        self._plan: BatchPlan | None = None
-        self._keys: Keys | None = None
-        self._failures: list[FailedSample] = []
-        self._in_a_row = 0
-        self._position = position
-        self._keep = keep
-        self.head: list[Any] = []
+    def __init__(self, role: Role) -> None:
+        assert role.stream is not None
+        self._source, _ = taken_apart(role.recipe.dataset)
+        self._epoch = role.epoch
+        self._promised = length_of(role.recipe.dataset)
 
-    def enter(self, plan: BatchPlan, keys: Keys) -> None:
-        """Read on for this batch, under its keys."""
-        self._plan, self._keys = plan, keys
-
-    def take_failures(self) -> tuple[FailedSample, ...]:
-        """The samples that failed since the last call."""
-        failures, self._failures = tuple(self._failures), []
-        return failures
-
-    def open(self) -> None:
-        """Begin the stream anew and pass over what was read before."""
-        assert self._keys is not None
-        self._keys.sample(0, _OPENING)
-        samples = iter(self._dataset)
-        passed = failed = 0
-        while passed < self._position:
-            self._keys.sample(passed, passed)
-            try:
-                sample = next(samples)
-            except StopIteration:
-                raise FeedlineError(
-                    f"the state says that {self._position} samples were delivered, but the stream ended after "
-                    f"{passed}; resume with the dataset that the state was taken from"
-                ) from None
-            except Exception:
-                failed += 1
-                if _is_over(samples) or failed > _IN_A_ROW:
-                    raise
-                continue  # it was raised, or skipped, before
-            if passed < self._keep:
-                self.head.append(sample)
-            passed, failed = passed + 1, 0
-        self._samples = samples
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        assert self._keys is not None
-        while True:
-            if self._samples is None:
-                self.open()
-            assert self._samples is not None
-            self._keys.sample(self._position, self._position)
-            try:
-                sample = next(self._samples)
-            except StopIteration:
-                raise
-            except Exception as error:  # noqa: BLE001 -- as above
-                self._fail(error, self._samples)
-                continue
-            except BaseException:
-                wraps = type(self._samples).__module__ in {"builtins", "itertools"}
-                if self._samples is not self._dataset and (wraps or _is_over(self._samples)):
-                    self._samples = None  # Ctrl-C ended a generator, maybe one inside map() or chain(): open it anew
-                raise
-            self._position += 1
-            self._in_a_row = 0
-            self._warn_if_longer()
-            return sample
-
-    def _fail(self, error: Exception, samples: Iterator[Any]) -> None:
-        """Note a sample that failed, and raise its error unless the stream can go on without it."""
-        assert self._plan is not None
-        add_note(error, f"in sample {self._position} of the stream")
-        self._failures.append(FailedSample(self._position, self._plan.epoch, self._plan.step, error))
-        self._in_a_row += 1
-        if self._in_a_row > _IN_A_ROW:
-            add_note(error, f"{self._in_a_row} samples in a row failed: the stream is given up")
-            self._in_a_row = 0
-            raise error
-        if not self._skips or _is_over(samples):
-            raise error
-
-    def _warn_if_longer(self) -> None:
-        if self._promised is not None and self._position == self._promised + 1:
+    def read_up_to(self, position: int) -> None:
+        """Warn if the stream is longer than its length says."""
+        if self._promised is not None and position > self._promised:
             warnings.warn(
                 f"the dataset's len() is {self._promised}, but it goes on beyond that; len(loader) is too small",
                 stacklevel=2,
             )
+            self._promised = None
 
-    def warn_if_used_up(self, epoch: int) -> None:
-        """Say so when an epoch after the first is empty because the dataset is an iterator and not an iterable."""
-        if epoch and self._position == 0 and self._samples is self._dataset:
+    def ended_at(self, length: int) -> None:
+        """Warn if an epoch after the first is empty because the dataset is an iterator and not an iterable."""
+        self.read_up_to(length)
+        if self._epoch and length == 0 and hasattr(self._source, "__next__"):
             warnings.warn(
-                f"epoch {epoch} is empty: the dataset is an iterator, which an earlier epoch has used up; give an "
-                f"iterable, whose __iter__ begins anew",
+                f"epoch {self._epoch} is empty: the dataset is an iterator, which an earlier epoch has used up; give "
+                f"an iterable, whose __iter__ begins anew",
                 stacklevel=2,
             )
-
-
-def _is_over(iterator: object) -> bool:
-    """Whether an iterator is a generator that has ended: after an error it would only say that it is at its end."""
-    return isinstance(iterator, types.GeneratorType) and iterator.gi_frame is None
+            self._epoch = 0

@@ -1,0 +1,256 @@
+"""What the readers of a stream are asked for, and its items in order out of what they answer.
+
+Guarantee: items come in the stream's order, each once, whoever read them and however far ahead; nothing here waits.
+
+A reader is asked for stretches that say where they begin, several at a time. Where one of its answers is shorter than
+was asked (an error), those that follow leave a gap: they come back empty, or, from a reader that took the place of a
+lost one, with items that are too early; they are asked for again. So no death of a reader loses an item or repeats one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from feedline.engine.stream_handing import Read, is_stale
+from feedline.engine.stream_reading import IN_A_ROW
+from feedline.engine.task import Stretch, Task
+from feedline.errors import FeedlineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from feedline.engine.executor import PooledExecutor
+    from feedline.engine.policy import FailedSample
+    from feedline.engine.task import Outcome
+    from feedline.order.plan import BatchPlan
+
+__all__ = ["Items", "Line", "NotYetError", "Source"]
+
+
+class Line:
+    """What one reader was asked for and did not answer yet.
+
+    Args:
+        executor: by which it is asked.
+        start: where the first stretch begins.
+        gives_up: whether a stretch that the pool has no answer for, but an error, is passed over; else it is asked for
+            again.
+
+    Attributes:
+        next: where the next stretch begins.
+        items: how many items are under way.
+    """
+
+    def __init__(self, executor: PooledExecutor, start: int, *, gives_up: bool = False) -> None:
+        self._executor = executor
+        self._gives_up = gives_up
+        self._counts: deque[int] = deque()
+        self._stands = start  # up to where answers were taken
+        self._failed: tuple[Any, ...] = ()  # the samples that failed since
+        self._drains = False
+        self.next = start
+        self.items = 0
+
+    @property
+    def length(self) -> int:
+        """How many stretches are under way."""
+        return len(self._counts)
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether what is asked now may follow what is under way: not while that is of no use."""
+        return not self._drains
+
+    def ask(self, plan: BatchPlan, count: int) -> None:
+        """Have the next ``count`` items read."""
+        failed = self._failed if self.next == self._stands else ()
+        self._counts.append(count)
+        self.items += count
+        self._executor.submit(Task(plan, items=Stretch(self.next, count, failed)))
+        self.next += count
+
+    def answers(self) -> Iterator[Outcome]:
+        """What has come and follows what came before; all else is asked for again."""
+        while (outcome := self._executor.poll()) is not None:
+            count = self._counts.popleft()
+            self.items -= count
+            batch, start = outcome.batch, outcome.task.items.start
+            follows = start == self._stands
+            if follows:  # an error without a position is the pool's
+                self._stands = (start + count * self._gives_up) if batch is None else batch.until
+                if self._stands != start:
+                    self._failed = ()
+                elif outcome.error is not None:
+                    self._failed += tuple(failure.index for failure in outcome.failures)
+            self._drains = bool(self._counts) and (self._drains or self._stands != start + count)
+            if not self._counts:
+                self.next = self._stands
+            if follows and not is_stale(outcome):
+                yield outcome
+
+
+class _Entry(NamedTuple):
+    """An item that was read, or what came in the place of one: samples that failed, an error."""
+
+    shard: int
+    item: Any = None
+    failures: tuple[FailedSample, ...] = ()
+    error: Exception | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.item) if type(self.item) is bytes else 0
+
+
+class Source:
+    """What one reader has read and nobody has taken yet.
+
+    Attributes:
+        executor, line: by which it is asked.
+        shard: the shard that its next item is of.
+        shards: how many there are, once it is known.
+        head: the stream's first items, where it passed over them.
+        nbytes: how many bytes are there.
+    """
+
+    def __init__(self, executor: PooledExecutor, start: int, shard: int) -> None:
+        self.executor = executor
+        self.line = Line(executor, start)
+        self.shard = shard
+        self.shards: int | None = None
+        self.head: list[Any] = []
+        self._entries: deque[_Entry] = deque()
+        self.nbytes = 0
+
+    @property
+    def length(self) -> int:
+        """How many items are there, or what came in the place of one."""
+        return len(self._entries)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the reader has no more items."""
+        return self.shards is not None and self.shard >= self.shards
+
+    def take(self, outcome: Outcome) -> None:
+        """Take what the reader has read."""
+        if outcome.error is not None or outcome.batch is None:
+            self._put(_Entry(self.shard, failures=outcome.failures, error=outcome.error))
+            return
+        read: Read = outcome.batch.value
+        failed = deque(zip(read.failed, outcome.failures, strict=True))
+        for place, (shard, item) in enumerate(zip(read.owners, read.items, strict=True)):
+            while failed and failed[0][0] == place:
+                self._fail(failed.popleft()[1])
+            self._put(_Entry(shard, item))
+        for _, failure in failed:
+            self._fail(failure)
+        self.shard, self.shards = read.shard, read.shards
+        self.head = self.head or read.head
+
+    def _fail(self, failure: FailedSample) -> None:
+        shard = failure.index[0] if isinstance(failure.index, tuple) else 0
+        self._put(_Entry(shard, failures=(failure,)))
+
+    def _put(self, entry: _Entry) -> None:
+        self.nbytes += entry.nbytes
+        self._entries.append(entry)
+
+    def next(self, shard: int) -> _Entry | None:
+        """The next of what was read of a shard; None where it is over.
+
+        Raises:
+            NotYetError: more of it is to be read first.
+        """
+        if self._entries and self._entries[0].shard == shard:
+            entry = self._entries.popleft()
+            self.nbytes -= entry.nbytes
+            return entry
+        if self.shards is not None and (self._entries or self.shard > shard):
+            return None
+        raise NotYetError
+
+
+class NotYetError(Exception):
+    """The next item is not read yet; a `Dealer` that meets it keeps what it took."""
+
+
+class Items:
+    """All items in the stream's order, out of what the readers have read. Passes over those delivered before.
+
+    Args:
+        sources: the readers; shard i is read by number i modulo theirs.
+        position: the position of the first item that they read.
+        goal: the position up to which items are passed over.
+
+    Attributes:
+        position: how many items of the stream were taken.
+    """
+
+    def __init__(self, sources: list[Source], position: int, goal: int) -> None:
+        self._sources = sources
+        self._goal = goal
+        self._shard = 0
+        self._head: list[Any] = []
+        self._keep = 0
+        self._failures: list[FailedSample] = []
+        self._in_a_row = 0
+        self._tells_head = 0 < goal == position
+        self.position = position
+
+    @property
+    def reader(self) -> int:
+        """The number of the reader that the next item comes from."""
+        return self._shard % len(self._sources)
+
+    def keep(self, head: list[Any], count: int) -> None:
+        """Put the first ``count`` of the items passed over into a list."""
+        self._head, self._keep = head, count
+
+    def take_failures(self, task: Task) -> tuple[FailedSample, ...]:
+        """The samples that failed since the last call, as those of a task."""
+        failures = tuple(replace(failure, step=task.plan.step) for failure in self._failures)
+        self._failures.clear()
+        return failures
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        while True:
+            entry = self._next()
+            passing = self.position < self._goal
+            if not passing:
+                self._failures += entry.failures
+            if entry.error is not None:
+                self._in_a_row += 1
+                if not passing or self._in_a_row > IN_A_ROW:
+                    self._in_a_row = 0
+                    raise entry.error
+            elif not entry.failures:
+                self._in_a_row = 0
+                self.position += 1
+                if not passing:
+                    return entry.item
+                if len(self._head) < self._keep:
+                    self._head.append(entry.item)
+
+    def _next(self) -> _Entry:
+        while True:
+            source = self._sources[self.reader]
+            if source.shards is not None and self._shard >= source.shards:
+                if self.position < self._goal:
+                    raise FeedlineError(
+                        f"the state says that {self._goal} samples were delivered, but the stream ended after "
+                        f"{self.position}; resume with the dataset that the state was taken from"
+                    )
+                raise StopIteration
+            entry = source.next(self._shard)
+            if self._tells_head and source.head:
+                self._head += source.head
+                self._tells_head = False
+            if entry is not None:
+                return entry
+            self._shard += 1
