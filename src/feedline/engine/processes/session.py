@@ -1,0 +1,83 @@
+"""One epoch's tasks at the pool: an executor that shares the workers with those of other epochs.
+
+Guarantee: each task that was submitted comes back once, whatever number of workers made it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from feedline.engine.task import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feedline.engine.task import Role, Task
+
+__all__ = ["Session"]
+
+
+class _Pool(Protocol):
+    def submit(self, session: Session, task: Task) -> None: ...
+    def turn(self, waiting: Sequence[Session] = ()) -> None: ...
+    def leave(self, session: Session) -> None: ...
+
+
+class Session:
+    """An executor of the process pool.
+
+    Attributes:
+        number: by which parent and workers name it.
+        role: what its workers do.
+        shipment: the number of what they were sent for it.
+        pinned: the one worker that does all of it, in order; None: any.
+        pending: the tasks that are under way, by step.
+        outcomes: what came of tasks and was not collected yet.
+        has_failed: whether tasks have ended with an error that concerns the workers as a body.
+    """
+
+    def __init__(self, pool: _Pool, number: int, role: Role, *, shipment: int, pinned: int | None) -> None:
+        self.number = number
+        self.role = role
+        self.shipment = shipment
+        self.pinned = pinned
+        self.pending: dict[int, Task] = {}
+        self.outcomes: deque[Outcome] = deque()
+        self.has_failed = False
+        self._pool = pool
+
+    def submit(self, task: Task) -> None:
+        """Take a task; returns at once."""
+        self._pool.submit(self, task)
+
+    def poll(self) -> Outcome | None:
+        """An outcome, if there is one."""
+        if not self.outcomes:
+            self._pool.turn()
+        return self.outcomes.popleft() if self.outcomes else None
+
+    def collect(self) -> Outcome:
+        """Wait for an outcome of any task that was submitted and not collected yet."""
+        while not self.outcomes:
+            if not self.pending:
+                raise RuntimeError("nothing is under way: no task was submitted, or the loader was closed meanwhile")
+            self._pool.turn((self,))
+        return self.outcomes.popleft()
+
+    def put(self, outcome: Outcome) -> None:
+        """Take an outcome, if it is the first one for its task."""
+        if self.pending.pop(outcome.task.plan.step, None) is not None:
+            self.outcomes.append(outcome)
+
+    def fail(self, error: Exception) -> None:
+        """End all that is under way with an error."""
+        for task in list(self.pending.values()):
+            self.has_failed = True
+            self.put(Outcome(task, error=error))
+
+    def close(self) -> None:
+        """Give up what is under way. May be called again."""
+        self.pending.clear()
+        self.outcomes.clear()
+        self._pool.leave(self)
