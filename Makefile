@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs clean
+.PHONY: demo test chaos docs clean
 
 demo: $(VENV)/.demo
 	$(BIN)/feedline demo
@@ -14,6 +14,15 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# A thousand schedules of faults, some minutes; `make chaos SEED=17` runs one of them again.
+chaos: $(VENV)/.test
+ifdef SEED
+	$(BIN)/python tests/engine/processes/chaos.py --seed $(SEED)
+else
+	$(BIN)/python tests/engine/processes/chaos.py --schedules 1000 --jobs 2
+	$(BIN)/python tests/engine/processes/leaks.py --epochs 500 --parents 50
+endif
 
 docs: $(VENV)/.test
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

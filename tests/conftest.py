@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import threading
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,18 @@ settings.load_profile("feedline")
 
 
 def _held() -> set[str]:
-    """Names of the threads, child processes and descriptors of this process."""
+    """Names of the threads, child processes and descriptors of this process.
+
+    The server of forked processes and the tracker of named resources, of which there is one each, stay until the
+    interpreter exits; so do the pipes that hold them.
+    """
     folder = Path("/proc/self/fd")
+    stays = {str(forkserver._forkserver._forkserver_alive_fd), str(resource_tracker._resource_tracker._fd)}
     found = {f"thread {thread.name}" for thread in threading.enumerate()}
     found |= {f"process {child.pid}" for child in multiprocessing.active_children()}
     for entry in folder.iterdir() if folder.exists() else ():
+        if entry.name in stays:
+            continue
         try:
             found.add(f"descriptor {entry.name} -> {os.readlink(entry)}")  # noqa: PTH115 -- pipes are no paths
         except OSError:

@@ -193,16 +193,6 @@ def test_ranks_may_be_integers_of_numpy():
     assert quietly(range(4), shard=(np.int64(1), np.int64(2))).shard == Shard(1, 2)
 
 
-def test_workers_are_announced_as_not_there_yet_and_give_the_same_batches():
-    with pytest.warns(
-        UserWarning, match="num_workers=2: this version of Feedline makes all batches in the calling process"
-    ):
-        loader = DataLoader(range(10), 3, shuffle=True, seed=1, num_workers=2)
-    same = DataLoader(range(10), 3, shuffle=True, seed=1)
-    assert [batch.tolist() for batch in loader] == [batch.tolist() for batch in same]
-    assert (loader.prefetch_factor, loader.persistent_workers, same.prefetch_factor) == (2, True, None)
-
-
 def test_more_workers_than_cpus_warn():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -214,7 +204,7 @@ def test_warnings_point_at_the_line_that_builds_the_loader():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         DataLoader([1], num_workers=5000)
-    assert [warning.filename for warning in caught] == [__file__, __file__]
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 class Counted(Sampler):

@@ -1,12 +1,14 @@
-"""Laws of the benchmark harness, on tiny sizes: it counts, pairs and reports rightly. No timing is asserted."""
+"""Laws of the benchmarks, on tiny sizes: they count, pair and report rightly. No timing is asserted."""
 
 import gc
 import json
+import multiprocessing
 import platform
 import re
 import socket
 import sys
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +16,59 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+SPREAD = ("median", "lower_quartile", "upper_quartile", "min", "max")
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the benchmarks are a package of the repository, not of the distribution
 
-from benchmarks import arrays, overhead  # noqa: E402 -- found by the line above
+from benchmarks import (  # noqa: E402 -- found by the line above
+    arrays,
+    figures,
+    ipc,
+    jpeg,
+    memory,
+    overhead,
+    overlap,
+    pure_python,
+    startup,
+)
 from benchmarks.__main__ import main  # noqa: E402
-from benchmarks.harness import Bar, Contender, Run, Spread, compare, measure, verify  # noqa: E402
-from benchmarks.report import machine, record, render  # noqa: E402
+from benchmarks.apart import answer_of  # noqa: E402
+from benchmarks.figures import Figures, Probe, Quantity  # noqa: E402
+from benchmarks.harness import Bar, Contender, Outcome, Run, Spread, compare, measure, verify  # noqa: E402
+from benchmarks.report import machine, record, record_case, record_figures, render  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forkserver_there():
+    """It stays until the interpreter ends: it is there before the first test, which else seems to leave it behind."""
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
 
 
 @pytest.fixture(scope="module")
 def case():
-    return arrays.build(samples=50, batch_size=16)
+    (case,) = arrays.build(samples=50, batch_size=16)
+    return case
+
+
+def waits_of(first, second):
+    """Figures of two contenders that measure these waits, in seconds."""
+    return Figures(
+        name="waits",
+        quantities=(Quantity("wait", "ms", 1e3), Quantity("share", "%", 100.0)),
+        probes=(
+            Probe("ours", lambda number: {"wait": first[number - 1], "share": 0.5}),
+            Probe("theirs", lambda number: {"wait": second[number - 1]}),
+        ),
+        bars=(
+            Bar("ours", "theirs", least=2.0, quantity="wait"),
+            Bar("ours", most=0.015, quantity="wait"),
+            Bar("theirs", most=0.015, quantity="wait"),
+        ),
+        label="here",
+        warm_ups=0,
+    )
 
 
 def batches_of(case, name):
@@ -55,6 +98,15 @@ def test_spread_is_that_of_numpy(values):
     )
 
 
+def test_a_bar_may_be_a_least_or_a_most_or_both():
+    spread = Spread.of([2.0])
+    met = [
+        Outcome(Bar("a", least=least, most=most), spread).met for least, most in ((2, 2), (3, None), (None, 1), (1, 3))
+    ]
+    assert met == [True, False, False, True]
+    assert Outcome(Bar("a"), spread).met is None
+
+
 def test_ratios_are_formed_within_rounds(case):
     """The machine halves its speed after the first round: no ratio sees it."""
     ours, theirs = [Run(1.0, 1.0), Run(2.0, 4.0), Run(2.0, 4.0)], [Run(10.0, 5.0), Run(20.0, 20.0), Run(30.0, 40.0)]
@@ -63,6 +115,27 @@ def test_ratios_are_formed_within_rounds(case):
     assert ratios[0].spread == Spread.of([10.0, 10.0, 15.0])
     assert ratios[0].cpu == Spread.of([5.0, 5.0, 10.0])
     assert [ratio.met for ratio in ratios] == [True, False, None]
+
+
+def test_figures_are_compared_within_rounds_and_judged_by_themselves():
+    waits = waits_of([0.01, 0.02], [0.03, 0.06])
+    taken = figures.take(waits, repeats=2)
+    assert taken["ours"] == [{"wait": 0.01, "share": 0.5}, {"wait": 0.02, "share": 0.5}]
+    outcomes = figures.judge(waits, taken)
+    assert outcomes[0].spread == Spread.of([3.0, 3.0])
+    assert [outcome.met for outcome in outcomes] == [True, True, False]
+
+
+def test_warm_up_rounds_are_not_kept():
+    waits = replace(waits_of([0.01, 0.02, 0.03], [1.0, 2.0, 3.0]), warm_ups=1)
+    told = []
+    taken = figures.take(waits, 2, told.append)
+    assert [one["wait"] for one in taken["theirs"]] == [2.0, 3.0]
+    assert told == [
+        *("warm-up: ours", "warm-up: theirs"),
+        *("round 1 of 2: ours", "round 1 of 2: theirs"),
+        *("round 2 of 2: ours", "round 2 of 2: theirs"),
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------- measuring
@@ -117,7 +190,6 @@ def test_no_repeats_are_refused(case):
 
 def test_all_contenders_deliver_the_same_samples(case):
     verify(case)
-    verify(overhead.build(samples=7))
     delivered = {}
     for contender in case.contenders:
         batches = batches_of(case, contender.name)
@@ -165,24 +237,155 @@ def test_a_contender_that_delivers_anything_else_is_refused(case, fault):
         verify(replace(case, contenders=(faulty,)))
 
 
+def cases(name, folder):
+    """The cases of a benchmark in which epochs are timed."""
+    if name == "overhead":
+        return (next(iter(overhead.build(samples=7))),)
+    return {
+        "ipc": lambda: ipc.build(samples=40, sizes=ipc.SIZES[:2]),
+        "jpeg": lambda: jpeg.build(samples=33),
+        "jpeg --folder": lambda: jpeg.build(samples=4, folder=folder),
+    }[name]()
+
+
+@pytest.mark.parametrize("name", ["overhead", "ipc", "jpeg", "jpeg --folder"])
+def test_all_deliver_the_same_in_epoch_after_epoch(name, tmp_path):
+    jpeg.write_photographs(tmp_path, 5)
+    for case in cases(name, tmp_path):
+        try:
+            verify(case)
+            assert {name for bar in case.bars for name in (bar.of, bar.to)} <= {each.name for each in case.contenders}
+            verify(case)
+        finally:
+            case.close()
+
+
+def test_photographs_of_other_files_are_refused():
+    (case,) = jpeg.build(samples=2)
+    case.close()
+    image = np.zeros((2, 224, 224, 3), np.uint8)
+    assert case.fingerprint((image, np.arange(2))) == 0
+
+
+def test_decoders_agree_but_for_rounding(tmp_path):
+    path = jpeg.write_photographs(tmp_path, 1)[0]
+    fast, slow = jpeg.read_opencv(path), jpeg.read_pillow(path)
+    assert fast.shape == slow.shape == (224, 224, 3)
+    assert np.abs(fast.astype(float) - slow).mean() < 20
+    out = np.empty_like(fast)
+    assert jpeg.read_opencv(path, out) is out
+    assert (out == fast).all()
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"folder must hold files that end with .jpg or .jpeg, got "):
+        next(iter(jpeg.build(folder=tmp_path)))
+
+
+def test_the_loop_lasts_as_long_as_it_is_asked_to():
+    """Twice the time, twice the turns, but for noise; the value depends on the index."""
+    short, long = pure_python.turns_for(1e-4), pure_python.turns_for(1e-2)
+    assert 10 < long / short < 1_000
+    dataset = pure_python.Counted(2, short)
+    assert dataset[0] != dataset[1]
+
+
+# -------------------------------------------------------------------------------------------------------- measurements
+
+
+def probed(figures_case):
+    """What each probe measures, once; each bar names what one of them does."""
+    try:
+        taken = figures.take(replace(figures_case, warm_ups=0), repeats=1)
+        assert len(figures.judge(figures_case, taken)) == len(figures_case.bars)
+        render(record("x", [record_figures(figures_case, taken, figures.judge(figures_case, taken))]))
+    finally:
+        figures_case.close()
+    return {name: runs[0] for name, runs in taken.items()}
+
+
+def test_bookkeeping_is_measured_for_each_number_of_workers():
+    _, case = overhead.build(samples=70, workers=(1, 2))
+    measured = probed(case)
+    assert set(measured) == {"feedline processes", "feedline threads", "torch"}
+    assert all(set(one) == {"1 worker", "2 workers"} for one in measured.values())
+    assert all(0 < value < 1 for one in measured.values() for value in one.values())
+
+
+def test_waiting_is_a_share_of_the_epoch():
+    (case,) = overlap.build(samples=35)
+    measured = probed(case)
+    assert set(measured) == {"feedline threads", "feedline processes", "torch"}
+    assert all(0 < one["waiting"] < 1 and one["longest wait"] > 0 for one in measured.values())
+
+
+@pytest.mark.parametrize("measure_epoch", [overhead.bookkeeping_s, overlap.waiting])
+def test_an_epoch_that_loses_samples_is_not_measured(measure_epoch):
+    with pytest.raises(RuntimeError, match="an epoch must deliver every sample: got 4 of 5"):
+        measure_epoch([[0, 1], [2, 3]], 5)
+
+
+def test_waiting_is_what_passes_within_next():
+    """The loop's own 20 ms steps are no waiting, however many there are."""
+    assert overlap.waiting([[0]] * 5, 5)["waiting"] < 0.5
+
+
+def test_startup_is_measured_in_a_process_of_its_own():
+    """Importing torch takes long: once is enough here."""
+    (case,) = startup.build(samples=100, methods=("fork",))
+    ours, both, theirs = case.probes
+    assert [bar.of for bar in case.bars] == [both.name] * 2
+    assert set(ours.take(1)) == {"first batch", "epoch 2"}
+    measured = theirs.take(1)
+    assert set(measured) == {quantity.name for quantity in case.quantities}
+    assert measured["first batch"] > measured["epoch 2"] > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
+def test_memory_is_that_of_all_processes():
+    (case,) = memory.build(samples=20_000, workers=2, batch_size=100)
+    measured = case.probes[0].take(1)
+    assert set(measured) == {quantity.name for quantity in case.quantities}
+    assert measured["processes"] >= 3
+    assert measured["times held"] == measured["for the strings"] / case.settings["list_nbytes"]
+    assert answer_of("memory", library="torch", samples=100, workers=2, batch_size=10)["all processes"] > 1e7
+
+
+def test_a_program_that_fails_is_an_error_with_what_it_wrote():
+    with pytest.raises(RuntimeError, match=r"(?s)program 'startup' must end with status 0, got 1:.*'no-such-method'"):
+        answer_of("startup", library="feedline", method="no-such-method", with_torch=False, samples=1)
+
+
 # ---------------------------------------------------------------------------------------------------------- reporting
 
 
-def test_the_record_is_json_with_every_run_and_the_ratios_last(case):
+def test_the_record_is_json_with_every_run_and_the_outcomes_last(case):
     runs = {name: [Run(0.5, 0.25), Run(1.0, 0.25), Run(2.0, 0.25)] for name in ("feedline", "np.take", "torch")}
-    result = record(case, runs, compare(case, runs))
+    result = record("arrays", [record_case(case, runs, compare(case, runs))])
     assert json.loads(json.dumps(result)) == result
-    assert list(result) == ["benchmark", "settings", "machine", "contenders", "ratios"]
-    ours = result["contenders"]["feedline"]
+    assert list(result) == ["benchmark", "machine", "cases"]
+    (own,) = result["cases"]
+    assert list(own) == ["label", "settings", "contenders", "outcomes"]
+    ours = own["contenders"]["feedline"]
     assert ours["runs"][2] == {"wall_s": 2.0, "cpu_s": 0.25}
     assert ours["seconds"] == {"median": 1.0, "lower_quartile": 0.75, "upper_quartile": 1.5, "min": 0.5, "max": 2.0}
     assert ours["samples_per_s"] == 50.0
     assert ours["gb_per_s"] == pytest.approx(50 * (32 * 32 * 3 + 8) / 1e9)
     assert ours["us_per_batch"] == 250_000
-    assert [(ratio["of"], ratio["to"], ratio["bar"], ratio["met"]) for ratio in result["ratios"]] == [
+    assert [(each["of"], each["to"], each["least"], each["met"]) for each in own["outcomes"]] == [
         ("feedline", "torch", 10.0, False),
         ("feedline", "np.take", 0.8, True),
     ]
+
+
+def test_the_record_of_figures_is_json_in_base_units():
+    waits = waits_of([0.01], [0.03])
+    taken = figures.take(waits, repeats=1)
+    result = record("waits", [record_figures(waits, taken, figures.judge(waits, taken))])
+    assert json.loads(json.dumps(result)) == result
+    (own,) = result["cases"]
+    assert own["contenders"]["theirs"]["figures"] == {"wait": dict.fromkeys(SPREAD, 0.03)}
+    assert [each["median"] for each in own["outcomes"]] == [3.0, 0.01, 0.03]
 
 
 def test_the_machine_is_described_without_host_name_and_paths():
@@ -202,15 +405,34 @@ def test_the_machine_is_described_without_host_name_and_paths():
     assert not re.search(rf"\b{re.escape(socket.gethostname())}\b", text)
 
 
-def test_the_text_ends_with_the_ratios_as_json(case):
+def test_the_text_ends_with_the_outcomes_and_their_medians_as_json(case):
     runs = {"feedline": [Run(1.0, 1.0)], "np.take": [Run(0.5, 0.9)], "torch": [Run(20.0, 30.0)]}
-    lines = render(record(case, runs, compare(case, runs))).splitlines()
-    assert json.loads(lines[-1]) == {"feedline/torch": 20.0, "feedline/np.take": 0.5}
-    assert lines[-3].endswith("median 20.00 (quartiles 20.00..20.00, 20.00..20.00; in CPU time 30.00); bar 10: met")
-    assert lines[-2].endswith("; bar 0.8: missed")
+    lines = render(record("arrays", [record_case(case, runs, compare(case, runs))])).splitlines()
+    assert json.loads(lines[-1]) == {"throughput of feedline / torch": 20.0, "throughput of feedline / np.take": 0.5}
+    assert lines[-4].split("  ")[0] == "throughput of feedline / torch"
+    assert lines[-4].split()[5:] == ["20.00", "20.00..20.00", "20.00..20.00", "30.00", ">=", "10", "met"]
+    assert lines[-3].split()[5:] == ["0.50", "0.50..0.50", "0.50..0.50", "0.90", ">=", "0.8", "MISSED"]
     header = next(number for number, line in enumerate(lines) if line.startswith("contender"))
     assert [line.split()[0] for line in lines[header + 2 : header + 5]] == ["feedline", "np.take", "torch"]
     assert len({len(line) for line in lines[header : header + 5]}) == 1
+
+
+def test_figures_are_shown_in_their_units():
+    waits = waits_of([0.01], [0.03])
+    taken = figures.take(waits, repeats=1)
+    lines = render(record("waits", [record_figures(waits, taken, figures.judge(waits, taken))])).splitlines()
+    assert json.loads(lines[-1]) == {
+        "here: wait of theirs / ours": 3.0,
+        "here: wait of ours": 0.01,
+        "here: wait of theirs": 0.03,
+    }
+    assert lines[-5].split()[6:] == ["3.00", "3.00..3.00", "3.00..3.00", ">=", "2", "met"]
+    assert lines[-4].split()[4:] == ["10.0", "ms", "10.0..10.0", "10.0..10.0", "<=", "15", "ms", "met"]
+    assert lines[-3].split()[4:] == ["30.0", "ms", "30.0..30.0", "30.0..30.0", "<=", "15", "ms", "MISSED"]
+    header = next(number for number, line in enumerate(lines) if line.startswith("contender"))
+    assert lines[header].split() == ["contender", "wait", "ms", "quartiles", "share", "%", "quartiles"]
+    assert lines[header + 2].split() == ["ours", "10.0", "10.0..10.0", "50.0", "50.0..50.0"]
+    assert lines[header + 3].split() == ["theirs", "30.0", "30.0..30.0", "-", "-"]
 
 
 # ------------------------------------------------------------------------------------------------------------ command
@@ -219,21 +441,23 @@ def test_the_text_ends_with_the_ratios_as_json(case):
 def test_without_a_name_the_benchmarks_are_listed(capsys):
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["arrays", "overhead"]
+    names = ["arrays", "ipc", "jpeg", "memory", "overhead", "overlap", "pure-python", "startup"]
+    assert [line.split()[0] for line in lines] == names
     assert all(line.endswith(".") for line in lines)
 
 
-@pytest.mark.parametrize("name", ["arrays", "overhead"])
+@pytest.mark.parametrize("name", ["arrays", "pure-python", "overlap"])
 def test_a_benchmark_runs_and_writes_its_record(name, tmp_path, capsys):
     """Whether bars are met or not, the exit status is 0."""
     file = tmp_path / "results" / "record.json"
-    assert main([name, "--repeats", "2", "--samples", "40", "--json", str(file)]) == 0
+    assert main([name, "--repeats", "1", "--samples", "40", "--json", str(file)]) == 0
     result = json.loads(file.read_text(encoding="utf-8"))
     assert result["benchmark"] == name
-    assert result["settings"]["samples"] == 40
-    assert all(len(values["runs"]) == 2 for values in result["contenders"].values())
+    for case in result["cases"]:
+        assert case["settings"]["samples"] == 40
+        assert all(len(values["runs"]) == 1 for values in case["contenders"].values())
     last = capsys.readouterr().out.splitlines()[-1]
-    assert json.loads(last) == {f"{each['of']}/{each['to']}": round(each["median"], 3) for each in result["ratios"]}
+    assert len(json.loads(last)) == sum(len(case["outcomes"]) for case in result["cases"])
 
 
 @pytest.mark.parametrize("arguments", [["nothing"], ["arrays", "--repeats", "0"], ["arrays", "--samples", "-1"]])
@@ -243,3 +467,13 @@ def test_wrong_arguments_are_refused(arguments, capsys):
     assert refused.value.code == 2
     message = capsys.readouterr().err
     assert "invalid choice" in message or "must be a positive integer, got" in message
+
+
+def test_a_folder_is_for_photographs(tmp_path, capsys):
+    for arguments, message in (
+        (["arrays", "--folder", str(tmp_path)], "arrays has no --folder"),
+        (["jpeg", "--folder", str(tmp_path / "none")], "must be a folder, got"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert message in capsys.readouterr().err

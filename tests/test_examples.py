@@ -45,7 +45,7 @@ def printed(name):
     return done.stdout.splitlines()
 
 
-def test_there_are_six_examples():
+def test_there_are_seven_examples():
     assert NAMES == [
         "batch_arithmetic",
         "gradient_accumulation",
@@ -53,6 +53,7 @@ def test_there_are_six_examples():
         "resume",
         "sgd_from_scratch",
         "sgd_torch",
+        "workers",
     ]
 
 
@@ -192,3 +193,36 @@ def test_resume_with_the_same_batch_size_gives_the_same_weights_to_the_bit(examp
     lesson.train(tmp_path / "b.json", 4)
     stopped, unstopped = (json.loads((tmp_path / name).read_text(encoding="utf-8")) for name in ("a.json", "b.json"))
     assert stopped["w"] == unstopped["w"]
+
+
+def test_printed_epochs_of_threads_and_processes_hold_the_same_batches():
+    lines = printed("workers")
+    times = {line[:24].strip(): [float(word) for word in line[24:].split()] for line in lines[3:5]}
+    assert lines[2].split() == ["alone", "2", "threads", "2", "processes"]
+    assert list(times) == ["waiting for the disk", "arithmetic in Python"]
+    assert times["waiting for the disk"][0] >= 0.19  # 192 images, each at least 1 ms
+    assert lines[-1] == "the batches are the same, to the last bit: True"
+
+
+@pytest.mark.parametrize("backend", ["thread", "process"])
+def test_each_backend_gives_the_rotations_of_the_seed(example, backend):
+    lesson = example("workers")
+    alone, _ = lesson.epoch(lesson.rotated, "serial")
+    made, _ = lesson.epoch(lesson.rotated, backend)
+    assert [len(images) for images in made] == [16] * 12
+    assert all(np.array_equal(*pair) for pair in zip(alone, made, strict=True))
+    assert len({images.tobytes() for images in made}) == 12
+
+
+def test_images_are_turned_about_their_middle_by_at_most_fifteen_degrees(example):
+    lesson = example("workers")
+    middle = np.zeros((9, 9), np.uint8)
+    middle[4, 4] = 7  # one pixel becomes six by six
+    for _ in range(20):
+        rows, columns = np.nonzero(lesson.rotated(middle))
+        assert abs(rows.mean() - 26.5) < 0.5
+        assert abs(columns.mean() - 26.5) < 0.5
+    edge = np.zeros((9, 9), np.uint8)
+    edge[4, 8] = 7  # at the right, 24 pixels from the middle: sin(15 degrees) moves it up or down by 6.2 at most
+    shifts = [np.nonzero(lesson.rotated(edge))[0].mean() - 26.5 for _ in range(20)]
+    assert 1 < max(map(abs, shifts)) < 7

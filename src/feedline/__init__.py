@@ -1,6 +1,8 @@
 """Feedline: training batches that are there before the training step asks.
 
 A successor of ``torch.utils.data`` on a NumPy core. The plan is pure, the work is parallel, the delivery is ordered.
+
+Each name is imported when it is first asked for: a worker process needs few of them, and starts the sooner for it.
 """
 
 from __future__ import annotations
@@ -8,48 +10,56 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from feedline.batching import (
-    default_collate,
-    default_convert,
-    detection_collate,
-    pad_collate,
-    register_collate,
-    synchronize_collate,
-)
-from feedline.datasets import (
-    ChainDataset,
-    ConcatDataset,
-    Dataset,
-    IterableDataset,
-    StackDataset,
-    Subset,
-    TensorDataset,
-    random_split,
-)
-from feedline.engine import ErrorPolicy, get_worker_info
-from feedline.errors import CorruptSample, DatasetChanged, FeedlineError
-from feedline.loader import DataLoader
-from feedline.order import (
-    BatchSampler,
-    DistributedSampler,
-    RandomSampler,
-    Sampler,
-    SequentialSampler,
-    Shard,
-    StratifiedBatchSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-)
-from feedline.seeding import rng
-
 if TYPE_CHECKING:
     from feedline import transforms
-    from feedline.datasets import ImageFiles
+    from feedline.batching import (
+        default_collate,
+        default_convert,
+        detection_collate,
+        pad_collate,
+        register_collate,
+        synchronize_collate,
+    )
+    from feedline.datasets import (
+        ChainDataset,
+        ConcatDataset,
+        Dataset,
+        ImageFiles,
+        IterableDataset,
+        PackedList,
+        StackDataset,
+        Subset,
+        TensorDataset,
+        random_split,
+    )
+    from feedline.engine import ErrorPolicy, get_worker_info
+    from feedline.errors import (
+        CannotShip,
+        CorruptSample,
+        DatasetChanged,
+        FeedlineError,
+        WorkerError,
+    )
+    from feedline.insight.check import check
+    from feedline.loader import DataLoader
+    from feedline.order import (
+        BatchSampler,
+        DistributedSampler,
+        RandomSampler,
+        Sampler,
+        SequentialSampler,
+        Shard,
+        StratifiedBatchSampler,
+        SubsetRandomSampler,
+        WeightedRandomSampler,
+    )
+    from feedline.seeding import rng
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BatchSampler",
+    "CannotShip",
     "ChainDataset",
     "ConcatDataset",
     "CorruptSample",
@@ -61,6 +71,7 @@ __all__ = [
     "FeedlineError",
     "ImageFiles",
     "IterableDataset",
+    "PackedList",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
@@ -71,6 +82,8 @@ __all__ = [
     "SubsetRandomSampler",
     "TensorDataset",
     "WeightedRandomSampler",
+    "WorkerError",
+    "check",
     "default_collate",
     "default_convert",
     "detection_collate",
@@ -83,10 +96,64 @@ __all__ = [
     "transforms",
 ]
 
+_HOMES = {
+    "feedline.batching": (
+        "default_collate",
+        "default_convert",
+        "detection_collate",
+        "pad_collate",
+        "register_collate",
+        "synchronize_collate",
+    ),
+    "feedline.datasets": (
+        "ChainDataset",
+        "ConcatDataset",
+        "Dataset",
+        "ImageFiles",
+        "IterableDataset",
+        "PackedList",
+        "StackDataset",
+        "Subset",
+        "TensorDataset",
+        "random_split",
+    ),
+    "feedline.engine": (
+        "ErrorPolicy",
+        "get_worker_info",
+    ),
+    "feedline.errors": (
+        "CannotShip",
+        "CorruptSample",
+        "DatasetChanged",
+        "FeedlineError",
+        "WorkerError",
+    ),
+    "feedline.insight.check": ("check",),
+    "feedline.loader": ("DataLoader",),
+    "feedline.order": (
+        "BatchSampler",
+        "DistributedSampler",
+        "RandomSampler",
+        "Sampler",
+        "SequentialSampler",
+        "Shard",
+        "StratifiedBatchSampler",
+        "SubsetRandomSampler",
+        "WeightedRandomSampler",
+    ),
+    "feedline.seeding": ("rng",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "transforms":  # these are imported when they are asked for: not every loader needs them
+    if name == "transforms":
         return importlib.import_module("feedline.transforms")
-    if name == "ImageFiles":
-        return importlib.import_module("feedline.datasets").ImageFiles
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

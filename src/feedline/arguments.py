@@ -7,7 +7,6 @@ when it is iterated.
 from __future__ import annotations
 
 import operator
-import os
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from feedline.checks import integer
+from feedline.engine.choice import usable_cpus
 from feedline.engine.policy import ErrorPolicy
 from feedline.order.samplers import DistributedSampler, RandomSampler, SequentialSampler
 from feedline.order.shard import Shard, detect_shard
@@ -32,7 +32,6 @@ __all__ = [
     "checked_rest",
     "checked_shard",
     "checked_workers",
-    "warn_of_workers",
 ]
 
 _BACKENDS = ("auto", "serial", "thread", "process", "ray")
@@ -98,23 +97,13 @@ def _refuse_without_workers(timeout: float, prefetch_factor: Any, persistent_wor
 
 
 def _warn_of_many(num_workers: Any) -> None:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    cpus = usable_cpus()
     if not _is_auto(num_workers) and num_workers > cpus:
         warnings.warn(
             f"num_workers={num_workers} is excessive worker creation: this process may use {cpus} CPUs, and more "
             f"workers than that compete with each other and with the training step",
             stacklevel=4,
         )
-
-
-def warn_of_workers(num_workers: Any) -> None:
-    """Say that workers are accepted and not started yet: the batches are the same (contract 2), only not made ahead."""
-    warnings.warn(
-        f"num_workers={num_workers}: this version of Feedline makes all batches in the calling process; they are the "
-        f"same, but not made ahead",
-        stacklevel=3,
-    )
 
 
 def checked_context(context: Any, num_workers: Any) -> Any:

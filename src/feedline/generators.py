@@ -14,9 +14,22 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-__all__ = ["GlobalGenerators"]
+__all__ = ["GlobalGenerators", "seed_globals", "torch_generator"]
 
 _LARGEST_TORCH_SEED = (1 << 63) - 1
+
+
+def seed_globals(value: int, torch_generator: Any = None) -> None:
+    """Seed Python's and NumPy's global generators, and one of torch's if it is given, from one 64-bit number."""
+    random.seed(value)
+    np.random.seed(value & 0xFFFFFFFF)  # noqa: NPY002 -- the global state is the point; it takes 32 bits
+    if torch_generator is not None:
+        torch_generator.manual_seed(value & _LARGEST_TORCH_SEED)
+
+
+def torch_generator() -> Any:
+    """Torch's default generator, if something imported torch."""
+    return getattr(sys.modules.get("torch"), "default_generator", None)
 
 
 class _States(NamedTuple):
@@ -31,7 +44,7 @@ class _States(NamedTuple):
     @classmethod
     def now(cls) -> Self:
         """The present states; torch's only if something else imported it."""
-        torch = getattr(sys.modules.get("torch"), "default_generator", None)
+        torch = torch_generator()
         bits = np.random.get_bit_generator()  # type: ignore[attr-defined]  # absent from NumPy's stubs
         numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002 -- the global state is the point
         return cls(random.getstate(), bits, numpy_state, torch, None if torch is None else torch.get_state())
@@ -82,10 +95,7 @@ class GlobalGenerators:
 
     def seed(self, value: int) -> None:
         """Seed all of them from one 64-bit number."""
-        random.seed(value)
-        np.random.seed(value & 0xFFFFFFFF)  # noqa: NPY002 -- as above; it takes 32 bits
-        if self._found.torch is not None:
-            self._found.torch.manual_seed(value & _LARGEST_TORCH_SEED)
+        seed_globals(value, self._found.torch)
 
     def __exit__(self, *_: object) -> None:
         if self._keep:

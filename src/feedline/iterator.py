@@ -6,6 +6,7 @@ several threads, one at a time.
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -74,9 +75,11 @@ class EpochIterator:
         with self._lock:
             self._stop()
 
-    def __del__(self) -> None:
-        if self._epoch is not None:  # after ``break`` nothing of it goes on
-            self._epoch.close()
+    def __del__(self, _is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        """After ``break`` nothing of the epoch goes on. At the interpreter's exit, workers end by themselves."""
+        epoch = getattr(self, "_epoch", None)  # absent where building it was interrupted
+        if epoch is not None and not _is_finalizing():  # a default value: the module's names may be gone
+            epoch.close()
 
     def _stop(self) -> None:
         if self._epoch is not None:

@@ -6,9 +6,7 @@ What it yields depends on dataset, seed, epoch and sampler only (contract 2).
 
 from __future__ import annotations
 
-import threading
 import weakref
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from feedline.arguments import (
@@ -22,26 +20,29 @@ from feedline.arguments import (
     checked_rest,
     checked_shard,
     checked_workers,
-    warn_of_workers,
 )
 from feedline.batching import default_collate, default_convert
+from feedline.course import Course, Source
 from feedline.delivery import deliverer
 from feedline.engine.arena import Arena
 from feedline.engine.task import Recipe
-from feedline.epoch import Epoch
+from feedline.epoch import Surroundings
+from feedline.insight.stats import Counters
 from feedline.iterator import EpochIterator
 from feedline.order.batches import BatchSampler, unwrapped
-from feedline.order.cursor import NAME_LENGTH, Cursor
 from feedline.order.plan import EpochPlan, Geometry
-from feedline.order.samplers import known_order, seekable
 from feedline.order.sequence import SequentialOrder
 from feedline.protocols import length_of
-from feedline.seeding import checked_seed, draw_seed, seed_from, shared_seed
+from feedline.seeding import checked_seed
+from feedline.workers import WorkerOptions, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from feedline.engine.policy import ErrorPolicy
+    from feedline.epoch import Epoch
+    from feedline.insight.stats import Stats
+    from feedline.order.sequence import Order
     from feedline.order.shard import Shard
 
 __all__ = ["DataLoader"]
@@ -51,7 +52,7 @@ T_co = TypeVar("T_co", covariant=True)
 # What is assigned later would be used in part, or not at all.
 _FIXED = {"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers", "shard"}
 _FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error"}
-_OWN = ("_last", "_iterators", "_beginning", "_deliver", "_arena")  # what a copy in another process makes anew
+_OWN = {"_course", "_workers", "_arena", "_iterators"}  # what a copy in another process makes anew
 
 
 class DataLoader(Generic[T_co]):
@@ -79,7 +80,7 @@ class DataLoader(Generic[T_co]):
         prefetch_factor: batches made ahead per worker.
         persistent_workers: whether workers stay between epochs.
         pin_memory_device: the kind of accelerator that ``pin_memory`` is for.
-        in_order: deliver batches in order, rather than as they are ready.
+        in_order: deliver batches in order, rather than as they are ready. A stream's always come in order.
         seed: the seed of order and augmentation, an integer below 2⁶⁴. None draws one at the first ``next()``, from
             ``generator`` or Python's ``random``; with a shard it is rank 0's, or 0 where ranks cannot agree on one.
         backend: ``"auto"``, ``"serial"``, ``"thread"``, ``"process"`` or ``"ray"``: where workers run.
@@ -139,8 +140,6 @@ class DataLoader(Generic[T_co]):
         sampler = Sampling(dataset, batch_size, shuffle, sampler, batch_sampler, drop_last, generator).chosen()
         checked_flags(pin_memory=pin_memory, persistent_workers=persistent_workers, in_order=in_order)
         checked_rest(generator=generator, seed=seed, max_restarts=max_restarts, pin_memory_device=pin_memory_device)
-        if num_workers != 0:
-            warn_of_workers(num_workers)
 
         self.dataset = dataset
         self.sampler = sampler
@@ -149,16 +148,17 @@ class DataLoader(Generic[T_co]):
         self.drop_last = drop_last
         self.shard = checked_shard(shard)
         self._batched = self.batch_size is not None or batch_sampler is not None
-        self._batches = False  # whether a user's batch sampler decides what a batch is
-        self._source, self._geometry = sampler, Geometry(self.batch_size or 1, drop_last, self.shard)
+        whole = False  # whether a user's batch sampler decides what a batch is
+        source, size, drops = sampler, self.batch_size or 1, drop_last
         if batch_sampler is not None:
             parts = unwrapped(batch_sampler)
-            self._batches = parts is None
-            self._source, size, drops = (batch_sampler, 1, False) if parts is None else parts
-            self._geometry = Geometry(size, drops, self.shard)
+            whole = parts is None
+            source, size, drops = (batch_sampler, 1, False) if parts is None else parts
         elif self.batch_size is not None and not self._iterable:
             self.batch_sampler = BatchSampler(sampler, self.batch_size, drop_last)
-        checked_division(self._source, self.shard)
+        self._geometry = Geometry(size, drops, self.shard)
+        self._source = Source(source, whole, generator)
+        checked_division(source, self.shard)
         self.collate_fn = collate_fn or (default_collate if self._batched else default_convert)
         self.num_workers = num_workers
         self.timeout = timeout
@@ -175,15 +175,36 @@ class DataLoader(Generic[T_co]):
         self.on_error = checked_policy(on_error, iterable=self._iterable)
         self.max_restarts = max_restarts
         self.device = device
-        self._seed = None if seed is None else checked_seed(seed)
-        self._deliver = self._delivery()
-        self._arena = Arena()
-        self._next_epoch = 0
-        self._resume: Cursor | None = None
-        self._last: Epoch | None = None
-        self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
-        self._beginning = threading.RLock()
+        self._seed_given = None if seed is None else checked_seed(seed)
+        self._counters = Counters()
+        self._wire()
         self._initialised = True
+
+    def _wire(self) -> None:
+        """Put the stages together; nothing starts. A copy in another process does it again."""
+        self._arena = Arena()
+        options = WorkerOptions(
+            backend=self.backend,
+            num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor,
+            timeout_s=self.timeout,
+            worker_init_fn=self.worker_init_fn,
+            context=self.multiprocessing_context,
+            max_restarts=self.max_restarts,
+            is_persistent=self.persistent_workers,
+            in_order=self.in_order,
+        )
+        self._workers = Workers(options, self._arena, self._counters.restarted)
+        around = Surroundings(
+            workers=self._workers,
+            geometry=self._geometry,
+            sampler=self._source.sampler,
+            batches=self._source.batches,
+            deliver=deliverer(pin_memory=self.pin_memory, pin_memory_device=self.pin_memory_device, device=self.device),
+            counters=self._counters,
+        )
+        self._course = Course(self._source, around, self._seed_given)
+        self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in _FIXED and getattr(self, "_initialised", False):
@@ -204,7 +225,7 @@ class DataLoader(Generic[T_co]):
         Raises:
             TypeError: the sampler, or the stream, has no length.
         """
-        source = self.dataset if self._iterable else self._source
+        source = self.dataset if self._iterable else self._source.sampler
         length = length_of(source)
         if length is None:
             raise TypeError(f"the number of batches is unknown: {type(source).__name__} has no length")
@@ -219,11 +240,11 @@ class DataLoader(Generic[T_co]):
             TypeError: the order is known only to a user's sampler, or a stream.
         """
         epoch = checked_seed(epoch, "epoch")
-        order = None if self._batches else known_order(self._source, self._drawn_seed(), epoch)
+        order = self._source.order(self._course.drawn_seed(), epoch)
         if order is None:
-            kind = type(self.dataset if self._iterable else self._source).__name__
+            kind = type(self.dataset if self._iterable else self._source.sampler).__name__
             raise TypeError(f"plan() needs a sampler whose order is known beforehand; {kind} yields it as it goes")
-        cursor = self._cursor()
+        cursor = self._course.cursor()
         return EpochPlan(epoch, order, self._geometry, cursor.origin if cursor.epoch == epoch else 0)
 
     def set_epoch(self, epoch: int) -> None:
@@ -231,18 +252,29 @@ class DataLoader(Generic[T_co]):
 
         A position that `load_state_dict` set is kept if it is of this epoch.
         """
-        self._next_epoch = checked_seed(epoch, "epoch")
-        if seekable(self._source) is None and hasattr(self._source, "set_epoch"):
-            self._source.set_epoch(epoch)
-        if self._resume is not None and self._resume.epoch != epoch:
-            self._resume = None
+        self._course.set_epoch(epoch)
+
+    def refresh(self) -> None:
+        """Make the next epoch see what was changed in place inside the dataset.
+
+        Worker processes have a copy of the dataset. That attributes were replaced is seen at the beginning of each
+        epoch, and so is what was changed in place in arrays of our own array datasets. What is changed in place deeper
+        inside a dataset of your own, in an array of 64 KiB or more, is not looked at: this call has all of it sent
+        again. With threads, or without workers, the dataset is read where it is.
+        """
+        self._course.forget_early()
+        self._workers.refresh()
+
+    def stats(self) -> Stats:
+        """What was delivered so far, and what failed, was passed over, or was begun anew."""
+        return self._counters.snapshot()
 
     def close(self) -> None:
         """Stop everything that runs for this loader; iterators that are under way end with an error."""
         for iterator in list(self._iterators):
             iterator.close()
-        if self._last is not None:
-            self._last.close()
+        self._course.close()
+        self._workers.close()
         self._arena.close()
 
     def __enter__(self) -> Self:
@@ -256,11 +288,11 @@ class DataLoader(Generic[T_co]):
     @property
     def seed(self) -> int | None:
         """The seed that reproduces this run; None until one is drawn."""
-        return self._seed
+        return self._course.seed
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader stands, as JSON values: what the iterator that last took a ``next()`` has delivered."""
-        return self._cursor().to_state()
+        return self._course.cursor().to_state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on, at the next iteration, where ``state`` was taken: same seed, same epoch, the rest of its samples.
@@ -271,100 +303,37 @@ class DataLoader(Generic[T_co]):
             StateError: the state is damaged, or of a loader with another kind of sampler; nothing has changed then.
             DatasetChanged: the epoch has another length than the state's; nothing has changed then.
         """
-        cursor = Cursor.from_state(state).resumed_by(self._start(0))
-        if self._seed is None or cursor.seed is not None:
-            self._seed = cursor.seed
-        self._next_epoch = cursor.epoch
-        self._resume = cursor
-        self._last = None
-
-    def _cursor(self) -> Cursor:
-        if self._last is not None and not self._last.ended:
-            return self._last.cursor()
-        return self._resume or self._start(self._next_epoch)
-
-    def _start(self, epoch: int) -> Cursor:
-        return Cursor(
-            seed=self._seed,
-            epoch=epoch,
-            position=0,
-            origin=0,
-            batch_size=self._geometry.batch_size,
-            world_size=self.shard.world_size,
-            length=self._epoch_length(),
-            sampler=self._sampler_name(),
-        )
-
-    def _epoch_length(self) -> int | None:
-        """Items in an epoch, where it is known and the order is ours to seek in."""
-        ours = seekable(self._source)
-        unknown = self._iterable or self._batches or (ours is not None and not ours.fixed_length)
-        return None if unknown else length_of(self._source)
-
-    def _sampler_name(self) -> str:
-        if self._iterable:
-            return "IterableDataset"
-        ours = seekable(self._source)
-        return (type(self._source).__name__ if ours is None else ours.name)[:NAME_LENGTH]
-
-    def _drawn_seed(self) -> int:
-        """The run's seed, drawn now if it was not given."""
-        if self._seed is None:
-            ours = seekable(self._source)
-            generator = self.generator if self.generator is not None or ours is None else ours.generator
-            if generator is not None:
-                self._seed = seed_from(generator)
-            else:
-                self._seed = draw_seed() if self.shard.world_size == 1 else shared_seed()
-        return self._seed
+        self._course.resume(state)
 
     def _begin(self) -> Epoch:
-        """The next epoch, at an iterator's first ``next()``."""
-        with self._beginning:  # iterators of several threads take different epochs
-            seed = self._drawn_seed()
-            ours = seekable(self._source)
-            if ours is not None and (requested := ours.requested_epoch()) is not None:
-                self.set_epoch(requested)
-            cursor = self._resume or self._start(self._next_epoch)
-            recipe = Recipe(
-                dataset=self.dataset,
-                collate_fn=self.collate_fn,
-                batched=self._batched,
-                batch_transform=self.batch_transform,
-                seed=seed,
-                policy=self.on_error,
-                order=None if self._batches else known_order(self._source, seed, cursor.epoch),
-            )
-            epoch = Epoch(
-                recipe,
-                self._arena,
-                self._geometry,
-                replace(cursor, seed=seed),
-                sampler=self._source,
-                batches=self._batches,
-                deliver=self._deliver,
-            )
-            self._next_epoch, self._resume = cursor.epoch + 1, None
-            return epoch
-
-    def _delivery(self) -> Callable[[Any], Any] | None:
-        return deliverer(pin_memory=self.pin_memory, pin_memory_device=self.pin_memory_device, device=self.device)
+        return self._course.begin(self._recipe)
 
     def _touch(self, epoch: Epoch) -> None:
-        """Speak, in `state_dict`, of this epoch from now on."""
-        if self._last is not epoch:
-            self._last = epoch
+        self._course.touch(epoch, self._recipe)
+
+    def _recipe(self, seed: int, order: Order | None) -> Recipe:
+        """How the batches of an epoch are made."""
+        return Recipe(
+            dataset=self.dataset,
+            collate_fn=self.collate_fn,
+            batched=self._batched,
+            batch_transform=self.batch_transform,
+            seed=seed,
+            policy=self.on_error,
+            order=order,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy in another process needs: not what is under way."""
-        return self.__dict__ | dict.fromkeys(_OWN)
+        course = self._course
+        kept = {name: value for name, value in self.__dict__.items() if name not in _OWN}
+        return kept | {"_seed_given": course.seed, "_position": course.position}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        position = state.pop("_position")
         self.__dict__.update(state)
-        self._iterators = weakref.WeakSet()
-        self._beginning = threading.RLock()
-        self._arena = Arena()
-        self._deliver = self._delivery()
+        self._wire()
+        self._course.position = position
 
     # ---------------------------------------------------------------------------------------------------- appearance
 
@@ -378,13 +347,14 @@ class DataLoader(Generic[T_co]):
         length = length_of(self.dataset)
         if length is not None:
             facts["dataset"] += f" of {length:,} samples"
-        facts["batch_size"] = str(self._geometry.batch_size) if self._batched and not self._batches else "None"
-        facts["sampler"] = self._sampler_name()
+        batched = self._batched and not self._source.batches
+        facts["batch_size"] = str(self._geometry.batch_size) if batched else "None"
+        facts["sampler"] = self._source.name
         try:
             facts["batches"] = f"{len(self):,} an epoch"
         except TypeError:
             facts["batches"] = "unknown number"
-        facts["seed"] = "drawn at the first batch" if self._seed is None else str(self._seed)
+        facts["seed"] = "drawn at the first batch" if self.seed is None else str(self.seed)
         facts["num_workers"] = str(self.num_workers)
         if self.shard.world_size > 1:
             facts["shard"] = f"rank {self.shard.rank} of {self.shard.world_size}"

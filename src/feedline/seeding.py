@@ -39,6 +39,7 @@ __all__ = [
     "shared_seed",
     "uniform",
     "words",
+    "worker_seed",
 ]
 
 _MASK64 = (1 << 64) - 1
@@ -59,6 +60,7 @@ class Stream(IntEnum):
     REPLACEMENT = 7
     PASS = 8
     SAMPLER = 9
+    WORKER = 10
 
     def word(self, detail: int = 0) -> int:
         """The counter's last word for this kind; ``detail`` counts within the kind, below 2³²."""
@@ -211,6 +213,11 @@ def seed_from(generator: Any) -> int:
         "generator must be a random.Random, numpy.random.Generator or torch.Generator, "
         f"got {type(generator).__name__}; give an integer as seed="
     )
+
+
+def worker_seed(seed: int, number: int) -> int:
+    """What a worker's global generators are seeded with before ``worker_init_fn``: 64 bits."""
+    return int(bulk_words(seed, 0, Stream.WORKER.word(), number, 1)[0])
 
 
 # ------------------------------------------------------------------------------------------------------------- scopes

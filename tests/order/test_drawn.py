@@ -79,9 +79,9 @@ def test_a_state_is_taken_with_each_batch_drawn_and_handed_out_with_its_delivery
     geometry = Geometry(2)
     plans = DrawnPlans(Stateful(7), geometry, cursor(geometry))
     first, second = next(plans), next(plans)
-    assert plans.delivered(first.step) == {"sampler": {"place": 2}, "head": []}
-    assert plans.delivered(second.step) == {"sampler": {"place": 4}, "head": []}
-    assert plans.delivered(second.step) is None
+    assert plans.state_before(first.step + 1) == {"sampler": {"place": 2}, "head": []}
+    assert plans.state_before(second.step + 1) == {"sampler": {"place": 4}, "head": []}
+    assert plans.state_before(second.step) is None, "what lies behind is forgotten"
     rest = DrawnPlans(Stateful(7), geometry, cursor(geometry, 4, sampler_state={"sampler": {"place": 4}, "head": []}))
     assert [(plan.step, plan.indices) for plan in rest] == [(2, [4, 5]), (3, [6])]
 
@@ -98,7 +98,7 @@ def test_a_state_that_the_sampler_goes_on_changing_is_kept_as_it_was():
 
     plans = DrawnPlans(Live(8), Geometry(2), cursor(Geometry(2)))
     steps = [next(plans).step for _ in range(3)]
-    assert [plans.delivered(step)["sampler"]["place"] for step in steps] == [2, 4, 6]
+    assert [plans.state_before(step + 1)["sampler"]["place"] for step in steps] == [2, 4, 6]
 
 
 def test_a_state_that_is_loaded_is_not_changed_by_the_sampler():
@@ -124,7 +124,7 @@ def test_a_state_that_is_loaded_is_not_changed_by_the_sampler():
 def test_the_epochs_first_items_are_saved_only_where_padding_may_repeat_them(end, head):
     geometry = Geometry(2, shard=Shard(0, 3, end))
     plans = DrawnPlans(Stateful(20), geometry, cursor(geometry))
-    assert plans.delivered(next(plans).step) == {"sampler": {"place": 6}, "head": head}
+    assert plans.state_before(next(plans).step + 1) == {"sampler": {"place": 6}, "head": head}
 
 
 def test_a_state_needs_a_sampler_that_takes_it():

@@ -50,22 +50,22 @@ class DrawnPlans:
         self._sampler = sampler
         self._epoch = cursor.epoch
         self._batches = batches
-        self._states: dict[int, Any] = {}
         self._generators = _generators(sampler)
         self._pads = geometry.shard.end == "pad"
         head: list[Any] = []
         with self._generators as generators:
             if generators is not None:
                 generators.seed(int(bulk_words(cursor.seed or 0, cursor.epoch, Stream.SAMPLER.word(), 0, 1)[0]))
-            if cursor.position and cursor.position == cursor.length:
+            if cursor.position and cursor.resumes_at == cursor.length:
                 items: Iterator[Any] = iter(())  # a sampler's own state may not tell its end from its beginning
             elif cursor.sampler_state is not None:
                 items, head = self._restored(cursor.sampler_state)
             else:
                 items = iter(sampler)
-                self._skip(items, cursor.position, head, geometry.shard.world_size - 1)
+                self._skip(items, cursor.resumes_at, head, geometry.shard.world_size - 1)
         self._items = items
-        step = (cursor.position - cursor.origin) // geometry.span
+        step = (cursor.resumes_at - cursor.origin) // geometry.span
+        self._states: dict[int, Any] = {step: cursor.sampler_state}  # by the step that comes next
         self._dealt = Dealer(items, geometry, origin=cursor.origin, step=step, head=head)
         self._step = step
 
@@ -126,7 +126,7 @@ class DrawnPlans:
         step, self._step = self._step, self._step + 1
         if isinstance(self._sampler, Stateful):
             head = [_plain(item) for item in self._dealt.head] if self._pads else []
-            self._states[step] = {"sampler": copy.deepcopy(self._sampler.state_dict()), "head": head}
+            self._states[step + 1] = {"sampler": copy.deepcopy(self._sampler.state_dict()), "head": head}
         if not self._batches:
             return BatchPlan(self._epoch, step, items, cut.start, cut.until)
         try:
@@ -137,9 +137,11 @@ class DrawnPlans:
             raise ValueError(f"batch_sampler must yield lists of indices, got an empty one as batch {cut.start}")
         return BatchPlan(self._epoch, step, indices, cut.start << _BATCH_BITS, cut.until)
 
-    def delivered(self, step: int) -> Any:
-        """What the sampler saved when this step was drawn, or None."""
-        return self._states.pop(step, None)
+    def state_before(self, step: int) -> Any:
+        """What the sampler saved when the step before this one was drawn, or None. What it saved earlier is gone."""
+        for passed in [number for number in self._states if number < step]:
+            del self._states[passed]
+        return self._states.get(step)
 
 
 def _plain(item: Any) -> Any:

@@ -1,0 +1,212 @@
+"""The course of a loader through its epochs: which is next, where the present one stands, and the next one begun early.
+
+Guarantee (contract 3): the state speaks of what was delivered by the iterator that last took a ``next()``. An epoch is
+taken at an iterator's first ``next()``; one that was begun early is used only if it is what is asked for, of the
+dataset as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from feedline.epoch import Epoch
+from feedline.order.cursor import NAME_LENGTH, Cursor
+from feedline.order.samplers import known_order, seekable
+from feedline.protocols import length_of
+from feedline.seeding import checked_seed, draw_seed, seed_from, shared_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from feedline.engine.task import Recipe
+    from feedline.epoch import Surroundings
+    from feedline.order.sequence import Order
+
+    MakesRecipe = Callable[[int, Order | None], Recipe]
+
+__all__ = ["Course", "Source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the order of an epoch comes from.
+
+    Attributes:
+        sampler: a sampler, or the user's batch sampler; None for a stream.
+        batches: whether it decides itself what a batch is.
+        generator: of the user's, from which a seed is drawn; or None.
+    """
+
+    sampler: Any
+    batches: bool
+    generator: Any
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the dataset has its own order."""
+        return self.sampler is None
+
+    @property
+    def name(self) -> str:
+        """What a state calls it."""
+        if self.is_stream:
+            return "IterableDataset"
+        ours = seekable(self.sampler)
+        return (type(self.sampler).__name__ if ours is None else ours.name)[:NAME_LENGTH]
+
+    @property
+    def length(self) -> int | None:
+        """Items in an epoch, where it is known and the order is ours to seek in."""
+        ours = seekable(self.sampler)
+        unknown = self.is_stream or self.batches or (ours is not None and not ours.fixed_length)
+        return None if unknown else length_of(self.sampler)
+
+    def order(self, seed: int, epoch: int) -> Order | None:
+        """The order of an epoch, where it is known beforehand."""
+        return None if self.batches or self.is_stream else known_order(self.sampler, seed, epoch)
+
+    def requested_epoch(self) -> int | None:
+        """The epoch that was set at the sampler itself since the last one began."""
+        ours = seekable(self.sampler)
+        return None if ours is None else ours.requested_epoch()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell a sampler of the user's that counts epochs itself."""
+        if seekable(self.sampler) is None and hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+
+    def draw_seed(self, world_size: int) -> int:
+        """A seed, for a run that was given none."""
+        ours = seekable(self.sampler)
+        generator = self.generator if self.generator is not None or ours is None else ours.generator
+        if generator is not None:
+            return seed_from(generator)
+        return draw_seed() if world_size == 1 else shared_seed()
+
+
+class Course:
+    """The epochs of a loader, one after the other.
+
+    Args:
+        source: where their order comes from.
+        around: what they share.
+        seed: the run's seed; None: drawn when it is needed.
+    """
+
+    def __init__(self, source: Source, around: Surroundings, seed: int | None) -> None:
+        self.seed = seed
+        self._source = source
+        self._around = around
+        self._next_epoch = 0
+        self._resume: Cursor | None = None
+        self._last: Epoch | None = None
+        self._early: Epoch | None = None
+        self._beginning = threading.RLock()  # iterators of several threads take different epochs
+
+    def drawn_seed(self) -> int:
+        """The run's seed, drawn now if it was not given."""
+        if self.seed is None:
+            self.seed = self._source.draw_seed(self._around.geometry.shard.world_size)
+        return self.seed
+
+    def cursor(self) -> Cursor:
+        """Where the loader stands."""
+        if self._last is not None and not self._last.ended:
+            return self._last.cursor()
+        return self._resume or self._start(self._next_epoch)
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where a state was taken.
+
+        Raises:
+            StateError, DatasetChanged: it does not fit; nothing has changed then.
+        """
+        cursor = Cursor.from_state(state).resumed_by(self._start(0))
+        if self.seed is None or cursor.seed is not None:
+            self.seed = cursor.seed
+        self._next_epoch = cursor.epoch
+        self._resume = cursor
+        self._last = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make ``epoch`` the next one; a position to resume from is kept if it is of this epoch."""
+        self._next_epoch = checked_seed(epoch, "epoch")
+        self._source.set_epoch(epoch)
+        if self._resume is not None and self._resume.epoch != epoch:
+            self._resume = None
+
+    def begin(self, recipe: MakesRecipe) -> Epoch:
+        """The next epoch, at an iterator's first ``next()``, by a recipe of its seed and order."""
+        with self._beginning:
+            seed = self.drawn_seed()
+            if (requested := self._source.requested_epoch()) is not None:
+                self.set_epoch(requested)
+            cursor = replace(self._resume or self._start(self._next_epoch), seed=seed)
+            made = recipe(seed, self._source.order(seed, cursor.epoch))
+            epoch = self._begun_early(cursor, made) or Epoch(made, cursor, self._around)
+            self._next_epoch, self._resume = cursor.epoch + 1, None
+            return epoch
+
+    def touch(self, epoch: Epoch, recipe: MakesRecipe) -> None:
+        """Before each ``next()``: speak of this epoch from now on, and have the next one begun as it nears its end."""
+        if self._last is not epoch:
+            self._last = epoch
+        if epoch.is_planned and not epoch.ended and self._around.workers.prefetches_epochs:
+            self._begin_early(epoch, recipe)
+
+    @property
+    def position(self) -> tuple[int, Cursor | None]:
+        """The next epoch, and where in it to go on: what a copy in another process takes over."""
+        return self._next_epoch, self._resume
+
+    @position.setter
+    def position(self, position: tuple[int, Cursor | None]) -> None:
+        self._next_epoch, self._resume = position
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        self.forget_early()
+        if self._last is not None:
+            self._last.close()
+
+    def forget_early(self) -> None:
+        """Give up the next epoch, if it was begun."""
+        early, self._early = self._early, None
+        if early is not None:
+            early.close()
+
+    def _start(self, epoch: int) -> Cursor:
+        geometry = self._around.geometry
+        return Cursor(
+            seed=self.seed,
+            epoch=epoch,
+            position=0,
+            origin=0,
+            batch_size=geometry.batch_size,
+            world_size=geometry.shard.world_size,
+            length=self._source.length,
+            sampler=self._source.name,
+        )
+
+    def _begin_early(self, epoch: Epoch, recipe: MakesRecipe) -> None:
+        """Have one batch more of the next epoch made, for each that the present one does not take any more."""
+        if self._early is None:
+            number = epoch.cursor().epoch + 1
+            if number != self._next_epoch or epoch.recipe.order is None or self._resume is not None:
+                return
+            cursor = self._start(number)
+            order = self._source.order(self.drawn_seed(), number)
+            self._early = Epoch(recipe(self.drawn_seed(), order), cursor, self._around)
+        self._early.prefetch(1)
+
+    def _begun_early(self, cursor: Cursor, recipe: Recipe) -> Epoch | None:
+        """The epoch that was begun early, if it is the one asked for, of the dataset as it is."""
+        early, self._early = self._early, None
+        if early is None:
+            return None
+        if early.cursor() == cursor and early.is_current(recipe):
+            return early
+        early.close()
+        return None
