@@ -26,13 +26,13 @@ _SHAPE = (32, 32, 3)
 _CLASSES = 10
 
 
-def build(samples: int = 50_000, batch_size: int = 512, seed: int = 0) -> Case:
+def build(samples: int = 50_000, batch_size: int = 512, seed: int = 0) -> Iterator[Case]:
     """The case, with data of its own."""
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, (samples, *_SHAPE), dtype=np.uint8)
     labels = generator.integers(0, _CLASSES, samples)
     fingerprint = _fingerprint(generator)
-    return Case(
+    yield Case(
         name="arrays",
         samples=samples,
         batches=-(-samples // batch_size),

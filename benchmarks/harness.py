@@ -1,4 +1,4 @@
-"""Contenders side by side: run in turn, timed in pairs, reported with their spread.
+"""Contenders side by side: run in turn, timed in pairs, compared with their spread.
 
 Guarantee: what is timed is one epoch as a training loop takes it, from ``iter()`` to the last batch, each batch held
 until the next is there. Whatever comes before (data, loaders, a given order) and the proof that a contender delivers
@@ -10,17 +10,32 @@ from __future__ import annotations
 
 import gc
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["Bar", "Case", "Contender", "Ratio", "Run", "Spread", "compare", "measure", "time_epoch", "verify"]
+__all__ = [
+    "Bar",
+    "Case",
+    "Contender",
+    "Outcome",
+    "Run",
+    "Spread",
+    "by_turns",
+    "compare",
+    "measure",
+    "nothing",
+    "time_epoch",
+    "verify",
+]
 
 _MASK64 = (1 << 64) - 1
 _CPU_TICK_S = time.get_clock_info("process_time").resolution  # a coarse clock sees nothing of a short run
+Taken = TypeVar("Taken")
 _WARM_UPS = 1  # `verify` has run each contender once before
 
 
@@ -39,11 +54,26 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The throughput of one contender over that of another, and what it should reach, if anything."""
+    """What is reported of one contender, and what it should reach, if anything.
+
+    Attributes:
+        of: the contender.
+        to: the one that it is compared with; None: the quantity itself is reported, in its base unit.
+        least: the bar, where more is better.
+        most: the bar, where less is better.
+        quantity: what is compared. Of throughputs the contender's stands above, of all else (times, bytes: less is
+            better) the other's: a ratio of 2 always means twice as good.
+    """
 
     of: str
-    to: str
+    to: str | None = None
     least: float | None = None
+    most: float | None = None
+    quantity: str = "throughput"
+
+
+def nothing() -> None:
+    """Ends what needs no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +91,8 @@ class Case:
         fingerprint: a number for a batch; the sum over an epoch, modulo 2⁶⁴, does not depend on the order of samples.
         expected: that sum for all samples, each once.
         settings: what else there is to know about the data and the loaders, as JSON values.
+        label: tells the cases of one benchmark apart.
+        close: ends what the contenders hold, such as workers.
     """
 
     name: str
@@ -73,6 +105,8 @@ class Case:
     fingerprint: Callable[[Any], int]
     expected: int
     settings: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
+    close: Callable[[], None] = nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +115,8 @@ class Run:
 
     Attributes:
         wall_s: what a clock on the wall says: it decides.
-        cpu_s: what all threads of the process spent: it tells a slow contender from a busy machine.
+        cpu_s: what all threads of this process spent, its workers' processes not: it tells a slow contender from a busy
+            machine where there are none, and else what the training process itself pays.
     """
 
     wall_s: float
@@ -108,17 +143,20 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """A bar and what was measured of it, by wall-clock and by processor time."""
+class Outcome:
+    """A bar and what was measured of it; for throughputs also by processor time."""
 
     bar: Bar
     spread: Spread
-    cpu: Spread
+    cpu: Spread | None = None
 
     @property
     def met(self) -> bool | None:
         """Whether the median reaches the bar; None where there is no bar."""
-        return None if self.bar.least is None else self.spread.median >= self.bar.least
+        least, most, middle = self.bar.least, self.bar.most, self.spread.median
+        if least is None and most is None:
+            return None
+        return (least is None or middle >= least) and (most is None or middle <= most)
 
 
 def verify(case: Case) -> None:
@@ -149,44 +187,71 @@ def time_epoch(batches: Iterable[Any]) -> Run:
     return Run(time.perf_counter() - wall, max(time.process_time() - cpu, _CPU_TICK_S))
 
 
-def measure(case: Case, repeats: int) -> dict[str, list[Run]]:
-    """The runs of each contender, ``repeats`` of them; entry ``i`` of each list is of the same round.
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage before and not during: nobody pays for what others left, or for many objects of their own."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
-    Garbage is collected before each epoch and not during it: what is measured does not depend on what others left,
-    and contenders that make many objects are spared the collections that they would cause.
+
+def by_turns(
+    turns: Sequence[tuple[str, Callable[[int], Taken]]], repeats: int, *, warm_ups: int, tell: Callable[[str], None]
+) -> dict[str, list[Taken]]:
+    """What each of the named ones gives, ``repeats`` times; entry ``i`` of each list is of the same round.
+
+    Rounds are numbered from 1. ``tell`` is told what is going on.
 
     Raises:
         ValueError: ``repeats`` is below 1.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be a positive integer, got {repeats}")
-    runs: dict[str, list[Run]] = {contender.name: [] for contender in case.contenders}
-    was_enabled = gc.isenabled()
-    try:
-        for number in range(_WARM_UPS + repeats):
-            for contender in case.contenders:
-                batches = contender.epoch(number + 1)
-                gc.collect()
-                gc.disable()
-                run = time_epoch(batches)
-                if number >= _WARM_UPS:
-                    runs[contender.name].append(run)
-    finally:
-        if was_enabled:
-            gc.enable()
-    return runs
+    taken: dict[str, list[Taken]] = {name: [] for name, _ in turns}
+    for number in range(warm_ups + repeats):
+        for name, take in turns:
+            tell(f"{'warm-up' if number < warm_ups else f'round {number - warm_ups + 1} of {repeats}'}: {name}")
+            one = take(number + 1)
+            if number >= warm_ups:
+                taken[name].append(one)
+    return taken
 
 
-def compare(case: Case, runs: dict[str, list[Run]]) -> list[Ratio]:
+def measure(case: Case, repeats: int, tell: Callable[[str], None] = lambda _text: None) -> dict[str, list[Run]]:
+    """The timed epochs of each contender, after a warm-up round.
+
+    Raises:
+        ValueError: ``repeats`` is below 1.
+    """
+
+    def timed(contender: Contender) -> Callable[[int], Run]:
+        def take(number: int) -> Run:
+            batches = contender.epoch(number)
+            with _no_collection():
+                return time_epoch(batches)
+
+        return take
+
+    turns = [(contender.name, timed(contender)) for contender in case.contenders]
+    return by_turns(turns, repeats, warm_ups=_WARM_UPS, tell=tell)
+
+
+def compare(case: Case, runs: dict[str, list[Run]]) -> list[Outcome]:
     """The ratio of throughputs in each round, for each bar of the case."""
-    ratios = []
+    outcomes = []
     for bar in case.bars:
+        assert bar.to is not None, "a throughput is told as a ratio"
         pairs = list(zip(runs[bar.of], runs[bar.to], strict=True))
-        ratios.append(
-            Ratio(
+        outcomes.append(
+            Outcome(
                 bar,
                 spread=Spread.of([other.wall_s / own.wall_s for own, other in pairs]),
                 cpu=Spread.of([other.cpu_s / own.cpu_s for own, other in pairs]),
             )
         )
-    return ratios
+    return outcomes

@@ -16,14 +16,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.figures import Quantity
 from benchmarks.harness import Spread
 
 if TYPE_CHECKING:
-    from benchmarks.harness import Case, Ratio, Run
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["machine", "record", "render"]
+    from benchmarks.figures import Figures
+    from benchmarks.harness import Bar, Case, Outcome, Run
+
+__all__ = ["machine", "record", "record_case", "record_figures", "render"]
 
 _COLUMNS = ("contender", "median ms", "quartiles", "min", "max", "CPU ms", "us/batch", "samples/s", "GB/s")
+_RATIO = Quantity("ratio", "", 1.0, 2)
+_SIGNS = {"least": ">=", "most": "<="}
 
 
 def machine() -> dict[str, Any]:
@@ -82,8 +88,13 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def record(case: Case, runs: dict[str, list[Run]], ratios: list[Ratio]) -> dict[str, Any]:
-    """Everything that was measured, as JSON values; the ratios come last."""
+def record(name: str, cases: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Everything that was measured by a benchmark, as JSON values."""
+    return {"benchmark": name, "machine": machine(), "cases": list(cases)}
+
+
+def record_case(case: Case, runs: dict[str, list[Run]], outcomes: list[Outcome]) -> dict[str, Any]:
+    """Timed epochs, as JSON values; what came of the bars stands last."""
     contenders = {}
     for name, own in runs.items():
         spread = Spread.of([run.wall_s for run in own])
@@ -96,67 +107,136 @@ def record(case: Case, runs: dict[str, list[Run]], ratios: list[Ratio]) -> dict[
             "us_per_batch": spread.median / case.batches * 1e6,
         }
     return {
-        "benchmark": case.name,
+        "label": case.label,
         "settings": {"samples": case.samples, "batches": case.batches, "nbytes": case.nbytes, **case.settings},
-        "machine": machine(),
         "contenders": contenders,
-        "ratios": [
-            {
-                "of": each.bar.of,
-                "to": each.bar.to,
-                **asdict(each.spread),
-                "cpu": asdict(each.cpu),
-                "bar": each.bar.least,
-                "met": each.met,
-            }
-            for each in ratios
-        ],
+        "outcomes": [_outcome(each, _RATIO) for each in outcomes],
     }
 
 
+def record_figures(
+    figures: Figures, taken: dict[str, list[Mapping[str, float]]], outcomes: list[Outcome]
+) -> dict[str, Any]:
+    """Figures, as JSON values; what came of the bars stands last."""
+    quantities = {quantity.name: quantity for quantity in figures.quantities}
+    contenders = {}
+    for name, own in taken.items():
+        held = [each for each in quantities if each in own[0]]
+        spreads = {quantity: asdict(Spread.of([one[quantity] for one in own])) for quantity in held}
+        contenders[name] = {"figures": spreads, "runs": [dict(one) for one in own]}
+    return {
+        "label": figures.label,
+        "settings": figures.settings,
+        "quantities": [asdict(quantity) for quantity in figures.quantities],
+        "contenders": contenders,
+        "outcomes": [_outcome(each, quantities[each.bar.quantity]) for each in outcomes],
+    }
+
+
+def _outcome(outcome: Outcome, quantity: Quantity) -> dict[str, Any]:
+    bar = outcome.bar
+    shown = _RATIO if bar.to is not None else quantity
+    return {
+        "what": _title(bar),
+        **{key: value for key, value in asdict(bar).items() if value is not None},
+        **asdict(outcome.spread),
+        "cpu": None if outcome.cpu is None else asdict(outcome.cpu),
+        "met": outcome.met,
+        "shown_as": asdict(shown),
+    }
+
+
+def _title(bar: Bar) -> str:
+    if bar.to is None:
+        return f"{bar.quantity} of {bar.of}"
+    above, below = (bar.of, bar.to) if bar.quantity == "throughput" else (bar.to, bar.of)
+    return f"{bar.quantity} of {above} / {below}"
+
+
 def render(result: dict[str, Any]) -> str:
-    """A record as text: the machine, the table, the ratios, and as the last line the ratios' medians as JSON."""
+    """A record as text: the machine, the tables, what came of the bars, and as the last line its medians as JSON."""
     facts = result["machine"]
     size, system = f"{facts['usable_cores']} cores, {facts['memory_gib']} GiB", facts["os"]
     versions = f"Python {facts['python']}, NumPy {facts['numpy']}, torch {facts['torch']}, feedline {facts['feedline']}"
-    head = [
-        f"{result['benchmark']}: " + ", ".join(f"{name} {value}" for name, value in result["settings"].items()),
+    lines = [
+        result["benchmark"],
+        "=" * len(result["benchmark"]),
         f"{facts['cpu']}, {size}, {system}, load {facts['load_average_1min']}",
         f"{versions} ({facts['commit'] or 'commit unknown'}), {facts['date']}",
-        "",
     ]
-    rows = [_COLUMNS, *(_row(name, values) for name, values in result["contenders"].items())]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = [
+    medians: dict[str, float] = {}
+    verdicts: list[tuple[str, ...]] = [("outcome", "median", "quartiles", "extremes", "CPU", "bar", "")]
+    for case in result["cases"]:
+        settings = ", ".join(f"{name} {value}" for name, value in case["settings"].items())
+        rows = _figure_rows(case) if "quantities" in case else _epoch_rows(case)
+        lines += ["", f"{case['label']}: {settings}" if case["label"] else settings, "", *_table(rows)]
+        mark = f"{case['label']}: " if case["label"] else ""
+        verdicts += [_verdict(mark, outcome) for outcome in case["outcomes"]]
+        medians |= {mark + outcome["what"]: _rounded(outcome["median"]) for outcome in case["outcomes"]}
+    if len(verdicts) > 1:
+        lines += ["", *_table(verdicts)]
+    return "\n".join([*lines, "", json.dumps(medians)])
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of equal width, the first of them a head; numbers flush right. A column that is empty is left out."""
+    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    widths = [max(map(len, column)) for column in columns]
+    lines = [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
+        for row in zip(*columns, strict=True)
     ]
-    table.insert(1, "  ".join("-" * width for width in widths))
-    medians = {f"{ratio['of']}/{ratio['to']}": round(ratio["median"], 3) for ratio in result["ratios"]}
-    return "\n".join([*head, *table, "", *map(_verdict, result["ratios"]), json.dumps(medians)])
+    return [lines[0].rstrip(), "  ".join("-" * width for width in widths), *(line.rstrip() for line in lines[1:])]
 
 
-def _row(name: str, values: dict[str, Any]) -> tuple[str, ...]:
-    spread = {key: value * 1e3 for key, value in values["seconds"].items()}
+def _epoch_rows(case: dict[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    for name, values in case["contenders"].items():
+        spread = {key: value * 1e3 for key, value in values["seconds"].items()}
+        row = (
+            name,
+            f"{spread['median']:.2f}",
+            f"{spread['lower_quartile']:.2f}..{spread['upper_quartile']:.2f}",
+            f"{spread['min']:.2f}",
+            f"{spread['max']:.2f}",
+            f"{values['cpu_seconds']['median'] * 1e3:.2f}",
+            f"{values['us_per_batch']:.1f}",
+            f"{values['samples_per_s']:,.0f}",
+            f"{values['gb_per_s']:.3f}",
+        )
+        rows.append(row)
+    return rows
+
+
+def _figure_rows(case: dict[str, Any]) -> list[tuple[str, ...]]:
+    quantities = [Quantity(**each) for each in case["quantities"]]
+    rows = [("contender", *(text for each in quantities for text in (f"{each.name} {each.unit}".strip(), "quartiles")))]
+    for name, values in case["contenders"].items():
+        row = [name]
+        for quantity in quantities:
+            spread = values["figures"].get(quantity.name)
+            row += ["-", "-"] if spread is None else [quantity.shown(spread["median"]), _quartiles(quantity, spread)]
+        rows.append(tuple(row))
+    return rows
+
+
+def _quartiles(quantity: Quantity, spread: dict[str, Any]) -> str:
+    return f"{quantity.shown(spread['lower_quartile'])}..{quantity.shown(spread['upper_quartile'])}"
+
+
+def _verdict(mark: str, outcome: dict[str, Any]) -> tuple[str, ...]:
+    quantity = Quantity(**outcome["shown_as"])
+    signs = [f"{sign} {quantity.scale * outcome[key]:g}" for key, sign in _SIGNS.items() if key in outcome]
     return (
-        name,
-        f"{spread['median']:.2f}",
-        f"{spread['lower_quartile']:.2f}..{spread['upper_quartile']:.2f}",
-        f"{spread['min']:.2f}",
-        f"{spread['max']:.2f}",
-        f"{values['cpu_seconds']['median'] * 1e3:.2f}",
-        f"{values['us_per_batch']:.1f}",
-        f"{values['samples_per_s']:,.0f}",
-        f"{values['gb_per_s']:.3f}",
-    )
-
-
-def _verdict(ratio: dict[str, Any]) -> str:
-    bar = ""
-    if ratio["met"] is not None:
-        bar = f"; bar {ratio['bar']:g}: {'met' if ratio['met'] else 'missed'}"
-    return (
-        f"throughput of {ratio['of']} / {ratio['to']}, in pairs: median {ratio['median']:.2f} "
-        f"(quartiles {ratio['lower_quartile']:.2f}..{ratio['upper_quartile']:.2f}, "
-        f"{ratio['min']:.2f}..{ratio['max']:.2f}; in CPU time {ratio['cpu']['median']:.2f}){bar}"
+        mark + outcome["what"],
+        f"{quantity.shown(outcome['median'])} {quantity.unit}".strip(),
+        _quartiles(quantity, outcome),
+        f"{quantity.shown(outcome['min'])}..{quantity.shown(outcome['max'])}",
+        "" if outcome["cpu"] is None else f"{outcome['cpu']['median']:.2f}",
+        " ".join([*signs, quantity.unit] if signs else []).strip(),
+        {None: "", True: "met", False: "MISSED"}[outcome["met"]],
     )
