@@ -4,9 +4,10 @@ Without workers: one integer of a list at a time, in order. Nothing is read and 
 what a batch costs is the loader's bookkeeping: feedline against torch, and against a bare loop that makes an array of
 each number.
 
-With workers: batches of 32 such numbers, asked for every 2 ms, so that they are there already. What counts is the
-processor time of the main thread within ``next()``. torch's process has another thread that sends the indices: its time
-is not counted.
+With workers: batches of 32 such numbers, and the processor time of the main thread within ``next()``. Once in a loop
+that does nothing else: what the bookkeeping takes. Once in a loop that sleeps for 2 ms between batches, so that caches
+and processor have gone cold, as after a training step: the same work takes three times as long then. torch's process
+has another thread that sends the indices: its time is not counted.
 """
 
 from __future__ import annotations
@@ -49,9 +50,11 @@ class Numbers:
 
 
 def build(samples: int = 20_000, workers: Sequence[int] = (1, 2, 4, 8, 16)) -> Iterator[Case | Figures]:
-    """Two cases: without workers, and with each of these numbers of workers."""
+    """Three cases: without workers, and with each of these numbers of workers, at once and after a step."""
     yield _alone(samples)
-    yield _beside(min(samples, 200 * _BATCH_SIZE), workers)
+    beside = min(samples, 200 * _BATCH_SIZE)
+    yield _beside(beside, workers, "main thread per batch", 0.0)
+    yield _beside(beside, workers, "main thread per batch, after 2 ms", _STEP_S)
 
 
 def _alone(samples: int) -> Case:
@@ -81,7 +84,7 @@ def _alone(samples: int) -> Case:
     )
 
 
-def _beside(samples: int, workers: Sequence[int]) -> Figures:
+def _beside(samples: int, workers: Sequence[int], label: str, step_s: float) -> Figures:
     quantities = {count: f"{count} workers" if count > 1 else "1 worker" for count in workers}
 
     def probe(make: Callable[..., Contender], **arguments: Any) -> Callable[[int], dict[str, float]]:
@@ -93,14 +96,14 @@ def _beside(samples: int, workers: Sequence[int]) -> Figures:
                     warnings.filterwarnings("ignore", ".*excessive worker creation", UserWarning)  # it is meant
                     dataset = Numbers(samples)
                     loader = make(ending, "", dataset, batch_size=_BATCH_SIZE, num_workers=count, **arguments)
-                    taken[quantity] = bookkeeping_s(loader.epoch(number), samples)
+                    taken[quantity] = bookkeeping_s(loader.epoch(number), samples, step_s)
             return taken
 
         return take
 
     return Figures(
         name="overhead",
-        label="main thread per batch",
+        label=label,
         quantities=tuple(Quantity(name, "us", 1e6) for name in quantities.values()),
         probes=(
             Probe("feedline processes", probe(feedline_contender, backend="process")),
@@ -108,16 +111,21 @@ def _beside(samples: int, workers: Sequence[int]) -> Figures:
             Probe("torch", probe(torch_contender)),
         ),
         bars=tuple(
-            Bar(name, most=_MOST_S, quantity=quantity)
+            Bar(name, most=None if step_s else _MOST_S, quantity=quantity)
             for name in ("feedline processes", "feedline threads")
             for quantity in quantities.values()
         ),
-        settings={"samples": samples, "batch_size": _BATCH_SIZE, "step_ms": _STEP_S * 1e3},
+        settings={"samples": samples, "batch_size": _BATCH_SIZE, "step_ms": step_s * 1e3},
     )
 
 
-def bookkeeping_s(batches: Iterable[Any], samples: int) -> float:
+def bookkeeping_s(batches: Iterable[Any], samples: int, step_s: float = _STEP_S) -> float:
     """The main thread's processor time in ``next()``, per batch, without the first, which starts the workers.
+
+    Args:
+        batches: an epoch.
+        samples: how many it has.
+        step_s: how long to sleep before each batch.
 
     Raises:
         RuntimeError: not all samples came.
@@ -125,7 +133,8 @@ def bookkeeping_s(batches: Iterable[Any], samples: int) -> float:
     iterator = iter(batches)
     seen, count, spent = len(next(iterator)), 0, 0.0
     while True:
-        time.sleep(_STEP_S)
+        if step_s:
+            time.sleep(step_s)
         begin = time.thread_time()
         batch = next(iterator, None)
         spent += time.thread_time() - begin

@@ -15,6 +15,9 @@ from hypothesis import settings
 settings.register_profile("feedline", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("feedline")
 
+# Scripts, which tests and `make chaos` run; no modules to be collected for doctests.
+collect_ignore = [f"engine/processes/{name}.py" for name in ("chaos", "injection", "leaks")]
+
 
 def _held() -> set[str]:
     """Names of the threads, child processes and descriptors of this process.

@@ -305,7 +305,7 @@ def probed(figures_case):
 
 
 def test_bookkeeping_is_measured_for_each_number_of_workers():
-    _, case = overhead.build(samples=70, workers=(1, 2))
+    _, case, _ = overhead.build(samples=70, workers=(1, 2))
     measured = probed(case)
     assert set(measured) == {"feedline processes", "feedline threads", "torch"}
     assert all(set(one) == {"1 worker", "2 workers"} for one in measured.values())

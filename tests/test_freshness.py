@@ -1,12 +1,15 @@
 """Laws of freshness: an epoch delivers the dataset as it is when the loop asks for that epoch, whoever makes it."""
 
+import multiprocessing
+import threading
+
 import numpy as np
 import pytest
 
-from feedline import DataLoader, Dataset, DatasetChanged, StackDataset, Subset, TensorDataset
+from feedline import CannotShip, DataLoader, Dataset, DatasetChanged, StackDataset, Subset, TensorDataset
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:fork with .* other threads:UserWarning",
+    "ignore:fork with .* other thread:UserWarning",
     "ignore:os.fork:RuntimeWarning",  # of JAX, where another test has imported it
 )
 LARGE = 20_000  # of 8 bytes each: beyond what is sent within the pickle
@@ -199,6 +202,7 @@ class Noting(Dataset):
 
     def __init__(self, path, length=8):
         self.path, self.length, self.size = path, length, 1
+        self.made = None
 
     def __len__(self):
         return self.length
@@ -206,11 +210,9 @@ class Noting(Dataset):
     def __getitem__(self, index):
         with self.path.open("ab") as file:
             file.write(b"%d\n" % index)
+        if self.made is not None:
+            self.made.release()
         return index * self.size
-
-
-def asked(path):
-    return len(path.read_bytes().split())
 
 
 @pytest.fixture
@@ -229,10 +231,10 @@ def expected(epoch, start=0):
 
 def test_the_next_epoch_is_begun_before_the_loop_asks_for_it(early):
     loader, dataset = early
+    dataset.made = multiprocessing.get_context("forkserver").Semaphore(0)
     assert [batch.tolist() for batch in loader] == expected(1)
-    list(loader)
-    loader.close()
-    assert asked(dataset.path) > 24  # three epochs, and the fourth begun
+    for _ in range(8 + 1):  # this epoch's samples, and one of the next
+        assert dataset.made.acquire(timeout=30)
 
 
 def test_a_late_set_epoch_discards_what_was_begun(early):
@@ -267,3 +269,27 @@ def test_a_change_discards_what_was_begun(early):
 def test_the_state_says_nothing_of_what_was_begun(early):
     loader, _ = early
     assert (loader.state_dict()["epoch"], loader.state_dict()["position"]) == (1, 0)
+
+
+@pytest.mark.parametrize("make", [list, np.array], ids=["list", "array"])
+def test_an_order_of_ones_own_that_is_changed_between_epochs_is_that_of_the_next_one(workers, make):
+    order = make(range(16))
+    with DataLoader(range(16), 4, sampler=order, **workers) as loader:
+        for _ in range(3):
+            assert np.concatenate(list(loader)).tolist() == list(order)
+            order[:] = list(order)[5:] + list(order)[:5]
+
+
+def test_what_cannot_be_sent_is_an_error_of_the_next_epoch_and_not_of_the_present_one(tmp_path):
+    dataset = Noting(tmp_path / "asked", length=40)
+    with DataLoader(dataset, 4, num_workers=2, backend="process") as loader:
+        iterator = iter(loader)
+        got = next(iterator).tolist()
+        dataset.lock = threading.Lock()
+        for batch in iterator:
+            got += batch.tolist()
+        assert got == list(range(40))
+        with pytest.raises(CannotShip, match=r"dataset\.lock"):
+            next(iter(loader))
+        del dataset.lock
+        assert np.concatenate(list(loader)).tolist() == list(range(40))

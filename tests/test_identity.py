@@ -23,7 +23,7 @@ from feedline import (
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*excessive worker creation:UserWarning",
-    "ignore:fork with .* other threads:UserWarning",
+    "ignore:fork with .* other thread:UserWarning",
     "ignore:os.fork:RuntimeWarning",  # of JAX, where another test has imported it
 )
 SIZE = 37

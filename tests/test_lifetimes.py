@@ -242,3 +242,35 @@ print(time.time())
     left = time.time()
     assert (done.returncode, done.stderr) == (0, "")
     assert left - float(done.stdout) < 2
+
+
+class Collecting(Dataset):
+    """Sets off the collector while it is sent to the workers."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return index
+
+    def __reduce__(self):
+        gc.collect()
+        return Collecting, ()
+
+
+def test_an_epoch_that_the_collector_ends_leaves_the_workers_to_the_one_being_begun():
+    before = alive()
+    loader = DataLoader(Collecting(), 4, num_workers=2, backend="process", persistent_workers=False)
+    gc.disable()
+    try:
+        iterator = iter(loader)
+        next(iterator)
+        cycle = [iterator]
+        cycle.append(cycle)
+        del iterator, cycle  # as a traceback may leave it
+        loader.dataset.__dict__["changed"] = True  # so that it is sent again
+        assert listed(loader) == EPOCH
+    finally:
+        gc.enable()
+    loader.close()
+    assert alive() == before

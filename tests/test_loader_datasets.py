@@ -168,7 +168,12 @@ def test_a_pickled_loader_delivers_to_its_device():
     assert torch.cat(batches).tolist() == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("name", ["device", "shard", "on_error", "pin_memory", "pin_memory_device", "dataset"])
+FIXED = ["dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers", "shard", "pin_memory"]
+FIXED += ["pin_memory_device", "device", "on_error", "num_workers", "prefetch_factor", "timeout", "worker_init_fn"]
+FIXED += ["multiprocessing_context", "backend", "in_order", "max_restarts", "generator"]
+
+
+@pytest.mark.parametrize("name", FIXED)
 def test_what_a_loader_was_built_with_is_not_set_later(name):
     loader = DataLoader(range(4))
     message = f"{name} should not be set after the loader is built; build another loader"

@@ -76,7 +76,7 @@ def test_workers_go_on_while_the_loop_is_busy(dataset, workers):
     with DataLoader(dataset, 1, prefetch_factor=3, **workers) as loader:
         iterator = iter(loader)
         assert next(iterator)[0, 0] == 0
-        for _ in range(1 + 6):  # made while the loop does something else: nobody calls next()
+        for _ in range(6):  # made while the loop does something else: nobody calls next()
             assert dataset.made.acquire(timeout=30)
 
 

@@ -507,3 +507,21 @@ def test_a_loader_within_a_worker_makes_its_batches_there(kind, caplog):
         assert [batch.tolist() for batch in loader] == [[3, 4], [5, 6]]
     if kind == "thread":
         assert "num_workers=2 is used within a worker" in caplog.text
+
+
+def test_the_state_after_an_empty_batch_is_beyond_it(workers):
+    def collate(samples):
+        kept = [sample for sample in samples if sample is not None]
+        if 8 in kept:
+            raise ValueError("the last one")
+        return np.array(kept)
+
+    with DataLoader(Sometimes(), 4, collate_fn=collate, **workers) as loader:
+        iterator = iter(loader)
+        assert next(iterator).tolist() == [0, 1, 2, 3]
+        with pytest.raises(ValueError, match="the last one"):
+            next(iterator)
+        assert loader.state_dict()["position"] == 8
+        assert list(iterator) == []
+        state = loader.state_dict()
+        assert (state["epoch"], state["position"]) == (1, 0)

@@ -103,6 +103,7 @@ class Course:
         self._resume: Cursor | None = None
         self._last: Epoch | None = None
         self._early: Epoch | None = None
+        self._fails_early: int | None = None  # an epoch that could not be begun early
         self._beginning = threading.RLock()  # iterators of several threads take different epochs
 
     def drawn_seed(self) -> int:
@@ -139,22 +140,38 @@ class Course:
 
     def begin(self, recipe: MakesRecipe) -> Epoch:
         """The next epoch, at an iterator's first ``next()``, by a recipe of its seed and order."""
-        with self._beginning:
-            seed = self.drawn_seed()
-            if (requested := self._source.requested_epoch()) is not None:
-                self.set_epoch(requested)
-            cursor = replace(self._resume or self._start(self._next_epoch), seed=seed)
-            made = recipe(seed, self._source.order(seed, cursor.epoch))
-            epoch = self._begun_early(cursor, made) or Epoch(made, cursor, self._around)
-            self._next_epoch, self._resume = cursor.epoch + 1, None
-            return epoch
+        epoch, before = None, self.position
+        try:
+            with self._beginning:
+                before = self.position
+                seed = self.drawn_seed()
+                if (requested := self._source.requested_epoch()) is not None:
+                    self.set_epoch(requested)
+                cursor = replace(self._resume or self._start(self._next_epoch), seed=seed)
+                made = recipe(seed, self._source.order(seed, cursor.epoch))
+                epoch = self._begun_early(cursor, made) or Epoch(made, cursor, self._around)
+                self._next_epoch, self._resume, self._early = cursor.epoch + 1, None, None
+        except BaseException:
+            if epoch is not None:  # Ctrl-C, as the lock was given back
+                self.position = before
+                epoch.close()
+            raise
+        return epoch
 
     def touch(self, epoch: Epoch, recipe: MakesRecipe) -> None:
         """Before each ``next()``: speak of this epoch from now on, and have the next one begun as it nears its end."""
         if self._last is not epoch:
             self._last = epoch
-        if epoch.is_planned and not epoch.ended and self._around.workers.prefetches_epochs:
-            self._begin_early(epoch, recipe)
+        if (
+            epoch.is_planned
+            and not epoch.ended
+            and self._around.workers.prefetches_epochs
+            and self._beginning.acquire(blocking=False)  # another thread may be taking the next epoch just now
+        ):
+            try:
+                self._begin_early(epoch, recipe)
+            finally:
+                self._beginning.release()
 
     @property
     def position(self) -> tuple[int, Cursor | None]:
@@ -173,9 +190,10 @@ class Course:
 
     def forget_early(self) -> None:
         """Give up the next epoch, if it was begun."""
-        early, self._early = self._early, None
-        if early is not None:
-            early.close()
+        with self._beginning:
+            early, self._early = self._early, None
+            if early is not None:
+                early.close()
 
     def _start(self, epoch: int) -> Cursor:
         geometry = self._around.geometry
@@ -191,22 +209,32 @@ class Course:
         )
 
     def _begin_early(self, epoch: Epoch, recipe: MakesRecipe) -> None:
-        """Have one batch more of the next epoch made, for each that the present one does not take any more."""
-        if self._early is None:
-            number = epoch.cursor().epoch + 1
-            if number != self._next_epoch or epoch.recipe.order is None or self._resume is not None:
-                return
-            cursor = self._start(number)
-            order = self._source.order(self.drawn_seed(), number)
-            self._early = Epoch(recipe(self.drawn_seed(), order), cursor, self._around)
-        self._early.prefetch(1)
+        """Have one batch more of the next epoch made, for each that the present one does not take any more.
+
+        Only by a sampler of ours: an order of the user's may change until its epoch begins. What fails is no matter of
+        the present epoch: it is raised when the next one begins.
+        """
+        number = epoch.cursor().epoch + 1
+        if number == self._fails_early:
+            return
+        if self._early is None and (
+            number != self._next_epoch or self._resume is not None or seekable(self._source.sampler) is None
+        ):
+            return
+        try:
+            if self._early is None:
+                order = self._source.order(self.drawn_seed(), number)
+                self._early = Epoch(recipe(self.drawn_seed(), order), self._start(number), self._around)
+            self._early.prefetch(1)
+        except Exception:  # noqa: BLE001 -- raised at its turn
+            self._fails_early = number
+            self.forget_early()
 
     def _begun_early(self, cursor: Cursor, recipe: Recipe) -> Epoch | None:
         """The epoch that was begun early, if it is the one asked for, of the dataset as it is."""
-        early, self._early = self._early, None
-        if early is None:
-            return None
-        if early.cursor() == cursor and early.is_current(recipe):
+        self._fails_early = None
+        early = self._early
+        if early is None or (early.cursor() == cursor and early.is_current(recipe)):
             return early
-        early.close()
+        self.forget_early()
         return None

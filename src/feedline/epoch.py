@@ -1,13 +1,13 @@
 """One epoch of a loader, under way: where its plans come from, and how far it was delivered.
 
 Guarantee: a loader makes an `Epoch` at the first ``next()``; nothing is read, drawn or started before (contract 8).
-Its cursor moves with each delivery, never with what was planned or made ahead (contract 3).
+Its cursor moves with each delivery, never with what was planned or made ahead (contract 3). After Ctrl-C the next call
+goes on with nothing lost or repeated.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from feedline.engine.making import is_empty
@@ -18,7 +18,7 @@ from feedline.engine.window import Window
 from feedline.errors import DatasetChanged
 from feedline.order.cursor import Tally
 from feedline.order.drawn import DrawnPlans
-from feedline.order.plan import BatchPlan, EpochPlan
+from feedline.order.plan import EpochPlan, Passing, Unplanned
 from feedline.protocols import length_of
 
 if TYPE_CHECKING:
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from feedline.engine.task import Outcome, Recipe
     from feedline.insight.stats import Counters
     from feedline.order.cursor import Cursor
-    from feedline.order.plan import Geometry
+    from feedline.order.plan import BatchPlan, Geometry
     from feedline.workers import Workers
 
 __all__ = ["Epoch", "Surroundings"]
+
+
+_Delivered = tuple[int, Any, tuple[int, ...]]  # up to where, the sampler's state there, what is still to come before
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,10 @@ class Epoch:
         self._dataset = recipe.dataset
         self._cursor = cursor
         self._delivered = cursor.position, cursor.sampler_state, cursor.undelivered  # one object: for other threads
+        self._before = self._delivered  # and before the last one
+        self._outcome: Outcome | None = None  # taken from the pipeline, and not made a value
+        self._accounted: Outcome | None = None  # whose failures are counted
+        self._held: tuple[Any, _Delivered] | None = None  # not handed over: a value, and where we stand with it
         self._tally = Tally(cursor)
         self._drawn: DrawnPlans | None = None
         self.ended = False
@@ -84,21 +91,25 @@ class Epoch:
         stream = None
         if recipe.order is not None:
             whole = EpochPlan(cursor.epoch, recipe.order, geometry, cursor.origin)
-            plans = whole.batches(len(whole) if start == recipe.order.length else step)
+            plans = whole.batches(len(whole) if start == recipe.order.length else step, cursor.delivered_beyond)
         elif around.sampler is not None:
             plans = self._drawn = DrawnPlans(around.sampler, geometry, cursor, batches=around.batches)
+            plans = Passing(plans, cursor.delivered_beyond) if cursor.delivered_beyond else plans
         else:
-            plans = (BatchPlan(cursor.epoch, number, (), 0, 0) for number in count(step))
+            plans = Unplanned(cursor.epoch, step, cursor.delivered_beyond)
             stream = StreamStart(geometry, origin=cursor.origin, position=start)
-        if done := cursor.delivered_beyond:
-            plans = filter(lambda plan: plan.step not in done, plans)
         if stream is None:
             self._length = length_of(self._dataset)
         workers = around.workers
         executor = workers.open(Role(recipe, cursor.epoch, stream))
-        in_order = workers.options.in_order or stream is not None  # a stream that is resumed is read in order
-        window: Window[Outcome] = Window(workers.credits, in_order=in_order, max_nbytes=workers.max_nbytes)
-        self._pipeline = Pipeline(plans, executor, window, ahead=workers.prefetches)
+        try:
+            in_order = workers.options.in_order or stream is not None  # a stream that is resumed is read in order
+            window: Window[Outcome] = Window(workers.credits, in_order=in_order, max_nbytes=workers.max_nbytes)
+            self._pipeline = Pipeline(plans, executor, window, ahead=workers.prefetches)
+        except BaseException:
+            executor.close()
+            workers.end_epoch()
+            raise
 
     @property
     def is_planned(self) -> bool:
@@ -114,16 +125,23 @@ class Epoch:
         self._pipeline.fill(most)
 
     def __next__(self) -> Any:
-        """The next batch.
+        """The next batch, handed over.
 
         Raises:
             StopIteration: the epoch is at its end.
             DatasetChanged: the dataset's length is not what it was when the epoch began.
         """
+        self.make_ready()
+        return self.hand_over()
+
+    def make_ready(self) -> None:
+        """Have the next batch here; raises as ``next()``."""
+        if self._held is not None:
+            return
         if self.ended:
             raise StopIteration
         try:
-            value = self._take()
+            self._take()
         except StopIteration as error:  # leaving next() it would end the epoch as if all had been delivered
             raise RuntimeError(
                 f"the dataset, its sampler or its length raised StopIteration in epoch {self._cursor.epoch}; "
@@ -131,41 +149,70 @@ class Epoch:
             ) from error
         if self.ended:
             raise StopIteration
+
+    def hand_over(self) -> Any:
+        """The batch that is here, which counts as delivered now; nothing is called, and Ctrl-C does not come."""
+        assert self._held is not None
+        value, delivered = self._held
+        self._before, self._delivered, self._held = self._delivered, delivered, None
         return value
 
-    def _take(self) -> Any:
+    def take_back(self, value: Any) -> None:
+        """Ctrl-C came before a batch that was handed over reached the user: the next one is that."""
+        if not self._closed and self._held is None:
+            self._held, self._delivered = (value, self._delivered), self._before
+
+    def _take(self) -> None:
         if self._length is not None and len(self._dataset) != self._length:
             raise DatasetChanged(
                 f"the dataset had {self._length} samples when epoch {self._cursor.epoch} began and has "
                 f"{len(self._dataset)} now; change it between epochs, or begin a new iteration after changing it"
             )
-        counters = self._around.counters
-        while True:
-            outcome = self._pipeline.take()
+        while self._held is None:
+            outcome = self._outcome
+            if outcome is None:
+                outcome = self._outcome = self._pipeline.take()
             if outcome is None:
                 self.ended = True
-                counters.epoch_ended()
+                self._around.counters.epoch_ended()
                 self.close()
-                return None
-            batch, plan = outcome.batch, outcome.task.plan
-            self._tally.count(plan.step, plan.until if batch is None else batch.until)
-            if outcome.failures:
-                counters.failed(len(outcome.failures))
-            if self._budget is not None:
-                read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
-                self._budget.spend(outcome.failures, read)
-            if outcome.error is not None:
-                raise outcome.error
-            assert batch is not None
-            if self._keeps_empty or not is_empty(batch.value):
-                break
+                return
+            try:
+                self._account(outcome)
+                held = self._valued(outcome)
+            except Exception:
+                self._outcome = None
+                raise
+            self._held, self._outcome = held, None
+
+    def _account(self, outcome: Outcome) -> None:
+        """Count an outcome, once."""
+        batch, plan = outcome.batch, outcome.task.plan
+        self._tally.count(plan.step, plan.until if batch is None else batch.until)
+        if outcome is self._accounted:
+            return
+        self._accounted = outcome
+        if outcome.failures:
+            self._around.counters.failed(len(outcome.failures))
+        if self._budget is not None:
+            read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
+            self._budget.spend(outcome.failures, read)
+
+    def _valued(self, outcome: Outcome) -> tuple[Any, _Delivered] | None:
+        """What is to be handed over, and where we stand then; None where nothing is left of the batch."""
+        if outcome.error is not None:
+            raise outcome.error
+        batch, counters = outcome.batch, self._around.counters
+        assert batch is not None
+        if not self._keeps_empty and is_empty(batch.value):
+            self._before = self._delivered = self._standing()
             counters.passed_over()  # the user's collate dropped all samples: there is nothing to deliver
-            self._note_delivery()
+            return None
         value = batch.value if self._deliver is None else self._deliver(batch.value)
-        self._note_delivery()
+        held = value, self._standing()
         skipped = len(outcome.failures) if self.recipe.policy.action == "skip" else 0
         counters.delivered(batch.samples - skipped)
-        return value
+        return held
 
     def cursor(self) -> Cursor:
         """How far the epoch was delivered."""
@@ -175,15 +222,15 @@ class Epoch:
         position, state, undelivered = self._delivered
         return replace(self._cursor, position=position, length=length, sampler_state=state, undelivered=undelivered)
 
-    def _note_delivery(self) -> None:
+    def _standing(self) -> _Delivered:
         tally = self._tally
         state = None if self._drawn is None else self._drawn.state_before(tally.first_missing)
-        self._delivered = tally.until, state, tuple(sorted(tally.missing))
+        return tally.until, state, tuple(sorted(tally.missing)) if tally.missing else ()
 
     def close(self) -> None:
         """Stop what the epoch started, and let go of it: an open stream, a user's sampler. May be called again."""
         self._cursor = self.cursor()
-        self._drawn = None
+        self._drawn = self._held = self._outcome = self._accounted = None
         self._pipeline.close()
         if not self._closed:
             self._closed = True

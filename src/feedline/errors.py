@@ -76,7 +76,23 @@ class WorkerError(FeedlineError, RuntimeError):
 
 
 class CannotShip(FeedlineError, TypeError):  # noqa: N818 -- the surface's name: what is wrong is the object
-    """A part of the dataset, named by its attribute path, cannot be sent to a worker process."""
+    """A part of the dataset cannot be sent to a worker process, or a part of a batch cannot be sent from one.
+
+    Args:
+        message: all of it.
+        path: the attribute path of the part.
+        reason: what is wrong with it.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, message: str, path: str = "", reason: str = "", remedy: str = "") -> None:
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (*self.args, self.path, self.reason, self.remedy)
 
 
 class CollateError(FeedlineError, ValueError, RuntimeError):

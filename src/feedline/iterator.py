@@ -46,17 +46,27 @@ class EpochIterator:
         thread = threading.get_ident()
         if self._owner == thread:
             raise RuntimeError("next() was called on an iterator by code that this iterator runs: use another iterator")
-        with self._lock:
-            self._owner = thread
-            try:
-                if self._closed:
-                    raise RuntimeError("the loader was closed: iterate over it again for a new epoch")
-                if self._epoch is None:
-                    self._epoch = self._first()
-                self._touch(self._epoch)
-                return next(self._epoch)
-            finally:
-                self._owner = None
+        epoch = None
+        try:
+            with self._lock:
+                self._owner = thread
+                try:
+                    if self._closed:
+                        raise RuntimeError("the loader was closed: iterate over it again for a new epoch")
+                    if self._epoch is None:
+                        self._epoch = self._first()
+                    self._touch(self._epoch)
+                    self._epoch.make_ready()
+                    value = self._epoch.hand_over()
+                    epoch = self._epoch  # which has handed it over
+                finally:
+                    self._owner = None
+        except BaseException:  # Ctrl-C, as the lock was given back
+            if epoch is not None:
+                with self._lock:
+                    epoch.take_back(value)
+            raise
+        return value
 
     def _first(self) -> Epoch:
         try:
@@ -65,6 +75,10 @@ class EpochIterator:
             raise RuntimeError(
                 "the sampler raised StopIteration when it was opened; raise an error of your own"
             ) from error
+
+    def refuse(self) -> None:
+        """From now on each ``next()`` is an error; one that is under way elsewhere ends when it can."""
+        self._closed = True
 
     def close(self) -> None:
         """Stop what the epoch started; a further ``next()`` is an error. Waits for a batch under way elsewhere."""

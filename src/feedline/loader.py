@@ -51,7 +51,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 # What is assigned later would be used in part, or not at all.
 _FIXED = {"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers", "shard"}
-_FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error"}
+_FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error", "num_workers", "prefetch_factor", "timeout"}
+_FIXED |= {"worker_init_fn", "multiprocessing_context", "backend", "in_order", "max_restarts", "generator"}
 _OWN = {"_course", "_workers", "_arena", "_iterators"}  # what a copy in another process makes anew
 
 
@@ -270,8 +271,15 @@ class DataLoader(Generic[T_co]):
         return self._counters.snapshot()
 
     def close(self) -> None:
-        """Stop everything that runs for this loader; iterators that are under way end with an error."""
-        for iterator in list(self._iterators):
+        """Stop everything that runs for this loader; iterators that are under way end with an error.
+
+        Any thread may call it: one that waits for a batch of workers is woken.
+        """
+        iterators = list(self._iterators)
+        for iterator in iterators:
+            iterator.refuse()
+        self._workers.close()
+        for iterator in iterators:
             iterator.close()
         self._course.close()
         self._workers.close()

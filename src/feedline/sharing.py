@@ -1,14 +1,18 @@
-"""Memory that other processes map: anonymous on Linux, named elsewhere.
+"""Memory without a name, which other processes map by a descriptor that they are sent.
 
-Guarantee (contract 6): on Linux a block has no name and takes nothing of /dev/shm; it is gone with the last process
-that maps it, however that process ends. Its pages are there when `Block.create` returns: writing to them later raises
-no bus error.
+Guarantee (contract 6): a block is gone with the last process that maps it, however that process ends. On Linux it
+takes nothing of /dev/shm. Elsewhere it has a name only until that is removed, at once; multiprocessing's tracker of
+resources has no part in it. Where the system can promise memory (Linux, FreeBSD), a block's pages are there when
+`Block.create` returns: writing to them later raises no bus error.
 """
 
 from __future__ import annotations
 
+import errno
+import importlib
 import mmap
 import os
+import secrets
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Block", "block_of"]
 
 _PAGE = mmap.PAGESIZE
-ANONYMOUS = hasattr(os, "memfd_create")  # Linux
+ANONYMOUS = hasattr(os, "memfd_create")  # Linux: memory that never has a name
 
 
 class Block:
@@ -27,16 +31,14 @@ class Block:
 
     Attributes:
         nbytes: its size, a multiple of the page size.
-        name: by which other processes find it; None for an anonymous one, whose descriptor is passed to them.
+        address: where it begins in this process.
     """
 
-    def __init__(self, memory: Any, nbytes: int, *, descriptor: int | None = None, name: str | None = None) -> None:
-        self._memory = memory  # what keeps the mapping: an mmap, or a SharedMemory
+    def __init__(self, memory: mmap.mmap, nbytes: int, *, descriptor: int | None = None) -> None:
+        self._memory = memory
         self._descriptor = descriptor
         self.nbytes = nbytes
-        self.name = name
-        buffer = memory if name is None else memory.buf
-        self.address: int = np.frombuffer(buffer, np.uint8).__array_interface__["data"][0]
+        self.address: int = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
@@ -45,15 +47,15 @@ class Block:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor to pass to another process; an anonymous block's that this process made."""
+        """The descriptor to pass to another process; of a block that this process made."""
         if self._descriptor is None:
-            raise ValueError("the block has no descriptor: it has a name, was attached, or its descriptor was closed")
+            raise ValueError("the block has no descriptor: it was attached, or its descriptor was closed")
         return self._descriptor
 
     @property
     def sendable(self) -> bool:
         """Whether another process can be given the block."""
-        return self._descriptor is not None or self.name is not None
+        return self._descriptor is not None
 
     def close_descriptor(self) -> None:
         """Close the descriptor, which is needed no more once all have it; the memory stays. May be called again."""
@@ -73,12 +75,14 @@ class Block:
             OSError: there is no memory, or no descriptor, for it.
         """
         size = max(_PAGE, -(-nbytes // _PAGE) * _PAGE)
-        if not ANONYMOUS:
-            segment = _named()(create=True, size=size)
-            return cls(segment, size, name=segment.name)
-        descriptor = os.memfd_create("feedline", os.MFD_CLOEXEC)
+        descriptor = _opened()
+        if descriptor is None:
+            return cls(mmap.mmap(-1, size), size)
         try:
-            os.posix_fallocate(descriptor, 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.ftruncate(descriptor, size)
             memory = mmap.mmap(descriptor, size)
         except BaseException:
             os.close(descriptor)
@@ -86,30 +90,45 @@ class Block:
         return cls(memory, size, descriptor=descriptor)
 
     @classmethod
-    def attach(cls, nbytes: int, *, descriptor: int | None = None, name: str | None = None, private: bool) -> Block:
+    def attach(cls, nbytes: int, *, descriptor: int, private: bool) -> Block:
         """The block that another process made.
 
         Args:
             nbytes: its size.
-            descriptor: of an anonymous one; it is closed, whatever happens.
-            name: of a named one.
-            private: whether writes stay in this process (copy-on-write; anonymous blocks only).
+            descriptor: its descriptor in this process; it is closed, whatever happens.
+            private: whether writes stay in this process (copy-on-write). Where the system has no such maps of shared
+                memory (macOS), all processes see them.
         """
-        if descriptor is None:
-            segment = _named()(name=name)
-            return cls(segment, nbytes, name=name)
         try:
-            memory = mmap.mmap(descriptor, nbytes, flags=mmap.MAP_PRIVATE if private else mmap.MAP_SHARED)
+            memory = _mapped(descriptor, nbytes, private=private)
         finally:
             os.close(descriptor)
         return cls(memory, nbytes)
 
 
-def _named() -> Any:
-    """The class of named segments; importing it takes 6 ms, which Linux is spared."""
-    from multiprocessing.shared_memory import SharedMemory
+def _opened() -> int | None:
+    """A descriptor of new memory, of no size yet; None where the system has none that can be passed on (Windows)."""
+    if ANONYMOUS:
+        return os.memfd_create("feedline", os.MFD_CLOEXEC)
+    try:
+        # What multiprocessing.shared_memory is made of, which itself would keep the name, and have it tracked.
+        posix: Any = importlib.import_module("_posixshmem")
+    except ImportError:
+        return None
+    name = f"/fl_{secrets.token_hex(8)}"  # macOS takes 30 characters
+    descriptor: int = posix.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)
+    posix.shm_unlink(name)
+    return descriptor
 
-    return SharedMemory
+
+def _mapped(descriptor: int, nbytes: int, *, private: bool) -> mmap.mmap:
+    if private:
+        try:
+            return mmap.mmap(descriptor, nbytes, flags=mmap.MAP_PRIVATE)
+        except OSError as error:
+            if ANONYMOUS or error.errno != errno.EINVAL:
+                raise
+    return mmap.mmap(descriptor, nbytes)
 
 
 def block_of(array: NDArray[Any]) -> Block | None:

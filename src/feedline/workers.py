@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import warnings
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from feedline.engine.choice import chosen_backend, usable_cpus
 from feedline.engine.executor import SerialExecutor
 from feedline.engine.making import MapMaker
-from feedline.engine.stream import stream_maker
-from feedline.engine.streaming import StreamExecutor
-from feedline.engine.threads import ThreadPool
+from feedline.engine.streams.executor import StreamExecutor
+from feedline.engine.streams.making import stream_maker
+from feedline.engine.threads.pool import ThreadPool
 from feedline.engine.worker import get_worker_info
 
 if TYPE_CHECKING:
@@ -130,18 +131,23 @@ class Workers:
         Raises:
             CannotShip: a part of dataset or functions cannot be sent to a worker process.
         """
-        kind = self._kind(role.recipe)
-        pool = self._pool
-        if pool is not None and pool.shares_memory != (kind == "thread") and not self._epochs:
+        self._epochs += 1  # first: an epoch that the collector ends meanwhile shall not close the pool
+        try:
+            return self._opened(self._suited(role.recipe), role)
+        except BaseException:
+            self.end_epoch()
+            raise
+
+    def _suited(self, recipe: Recipe) -> Pool | None:
+        """The pool for a recipe; None: the calling thread."""
+        kind = self._kind(recipe)
+        if self._pool is not None and self._pool.shares_memory != (kind == "thread") and self._epochs == 1:
             self.close()  # other functions were assigned, which others may run
-            pool = None
-        if pool is None:
+        if self._pool is None:
             pool = self._pool = self._built(kind)
             if pool is not None:
-                self._finalizer = weakref.finalize(self, pool.close)  # the pool knows nothing of this object
-        executor = self._opened(pool, role)
-        self._epochs += 1
-        return executor
+                self._finalizer = weakref.finalize(self, _close, pool)  # the pool knows nothing of this object
+        return self._pool
 
     def _opened(self, pool: Pool | None, role: Role) -> Executor:
         if pool is None:
@@ -206,6 +212,12 @@ class Workers:
             ahead=self._ahead,
             restarted=self._restarted,
         )
+
+
+def _close(pool: Pool) -> None:
+    """Close a pool, also at the interpreter's exit, where a second Ctrl-C shall print nothing more."""
+    with suppress(KeyboardInterrupt):
+        pool.close()
 
 
 def _is_in_worker() -> bool:

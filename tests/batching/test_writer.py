@@ -1,6 +1,7 @@
 """Laws of the batch written sample by sample."""
 
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -33,6 +34,24 @@ def test_a_batch_costs_its_own_memory_and_about_one_sample():
     assert batch.nbytes == batch_nbytes
     assert batch_nbytes < peak < batch_nbytes + 2.5 * sample_nbytes  # one kept by the loop, one being made
     assert (batch[:, 0, 0, 0] == np.arange(count)).all()
+
+
+def test_extend_keeps_no_sample_alive_while_the_next_is_made():
+    alive = []
+
+    def samples():
+        for number in range(4):
+            assert [sample() for sample in alive] == [None] * number
+            sample = np.full(3, number)
+            alive.append(weakref.ref(sample))
+            yield_it = [sample]
+            del sample
+            yield yield_it.pop()
+
+    writer = BatchWriter(4)
+    writer.extend(samples())
+    assert len(alive) == 4
+    assert writer.finish()[:, 0].tolist() == [0, 1, 2, 3]
 
 
 def test_a_sample_is_written_at_once_and_not_kept():

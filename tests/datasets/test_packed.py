@@ -218,15 +218,17 @@ def test_a_failing_iterable_leaves_nothing():
         PackedList(items())
 
 
-def test_where_memory_has_a_name_the_list_is_the_same():
+def test_where_memory_is_made_under_a_name_the_list_is_the_same_and_the_name_is_gone():
     code = (
+        "import os, pathlib\n"
         "from feedline import sharing, PackedList\n"
         "sharing.ANONYMOUS = False\n"
         "items = [str(number) for number in range(50_000)]\n"
         "packed = PackedList(items)\n"
-        "assert packed == items and sharing.block_of(packed._data).name is not None\n"
-        "segment = sharing.block_of(packed._data)._memory\n"
-        "segment.unlink()\n"
+        "assert packed == items\n"
+        "descriptor = sharing.block_of(packed._data).descriptor\n"
+        "link = pathlib.Path(f'/proc/self/fd/{descriptor}')\n"
+        "assert not link.parent.exists() or os.readlink(link).endswith(' (deleted)')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

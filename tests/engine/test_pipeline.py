@@ -120,3 +120,29 @@ def test_an_executor_may_be_closed_by_what_it_makes():
     executor = SerialExecutor(Closing())
     executor.submit(Task(BatchPlan(0, 0, [0], 0, 1)))
     assert executor.collect().batch.value == 0
+
+
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 5))
+def test_as_many_are_begun_as_is_said_and_there_is_room_for(count, most, room):
+    executor = Reversed(Maker())
+    pipeline = Pipeline(plans(count), executor, Window(room))
+    assert pipeline.fill(most) == min(count, most, room) == len(executor.tasks)
+
+
+def test_a_task_whose_submission_was_interrupted_is_submitted_again():
+    class Interrupted(SerialExecutor):
+        calls = 0
+
+        def submit(self, task):
+            self.calls += 1
+            if self.calls == 1:
+                raise KeyboardInterrupt
+            super().submit(task)
+            if self.calls == 3:
+                raise KeyboardInterrupt
+
+    pipeline = Pipeline(plans(4), Interrupted(Maker()), Window(2))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.take()
+    assert run(pipeline) == [0, 1, 2, 3]

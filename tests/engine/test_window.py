@@ -1,5 +1,7 @@
 """Laws of the window: credits, order, and each step once."""
 
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,3 +64,24 @@ def test_a_completion_nobody_waits_for_changes_nothing():
 def test_credits_are_positive():
     with pytest.raises(ValueError, match="credits must be a positive integer, got 0"):
         Window(0)
+
+
+def test_a_window_that_forgets_holds_no_result_and_takes_them_again():
+    class Result:
+        pass
+
+    window = Window(2)
+    window.admit(0)
+    window.admit(1)
+    result = Result()
+    held = weakref.ref(result)
+    window.complete(0, result)
+    window.forget()
+    del result
+    assert held() is None
+    assert not window.ready
+    assert 0 in window
+    assert 2 not in window
+    assert window.complete(0, "again")
+    assert window.release() == "again"
+    assert 0 not in window

@@ -1,11 +1,13 @@
 """Laws of the plan: cuts, shards, ends and origins; the dealer follows the same rule as the plan."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedline.order.plan import BatchPlan, Cut, Dealer, EpochPlan, Geometry
+from feedline.order.plan import BatchPlan, Cut, Dealer, EpochPlan, Geometry, Passing, Unplanned
 from feedline.order.sequence import ListedOrder, SequentialOrder
 from feedline.order.shard import Shard
 
@@ -170,3 +172,14 @@ def test_a_rank_looks_up_no_more_indices_than_are_its_own(world):
     plan = EpochPlan(0, order, Geometry(4, shard=Shard(0, world)))
     own = [index for batch in plan for index in batch.indices.tolist()]
     assert order.taken == len(own) == 40_000 // world
+
+
+@given(st.integers(0, 60), st.integers(1, 5), st.integers(1, 3), st.sets(st.integers(0, 20)), st.integers(0, 5))
+def test_batches_pass_over_steps_that_were_delivered(length, size, world, done, step):
+    plan = EpochPlan(0, SequentialOrder(length), Geometry(size, shard=Shard(0, world)))
+    expected = [batch for batch in plan[:] if batch.step >= step and batch.step not in done]
+    assert list(plan.batches(step, done)) == expected
+    assert list(Passing(plan.batches(step), done)) == expected
+    assert [batch.step for batch in islice(Unplanned(0, step, done), 30)] == [
+        number for number in range(60) if number >= step and number not in done
+    ][:30]

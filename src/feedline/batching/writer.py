@@ -29,9 +29,9 @@ class BatchWriter:
     for use by several threads.
 
     Args:
-        size: the number of samples there is room for. allocate: gives the memory of an array of the batch, by
-            shape and dtype; uninitialised memory will do. It is called again for an array whose dtype must
-            become wider, and the array given before is dropped.
+        size: the number of samples there is room for.
+        allocate: gives the memory of an array of the batch, by shape and dtype; uninitialised memory will do. It is
+            called again for an array whose dtype must become wider, and the array given before is dropped.
 
     Raises:
         ValueError: ``size`` is not a positive integer.
@@ -102,6 +102,7 @@ class BatchWriter:
                     self.add(sample)  # which says that there is no room
                 put(i, sample)
                 i += 1
+                del sample  # or it would live while the next one is made
         finally:
             self._count = i
 

@@ -6,7 +6,6 @@ interrupted (Ctrl-C) is still there and is made at the next `collect`.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ class Executor(Protocol):
     """Makes batches out of tasks."""
 
     def submit(self, task: Task) -> None:
-        """Take a task; returns at once."""
+        """Take a task; returns at once. Ctrl-C may come in between: it is then submitted again."""
 
     def collect(self) -> Outcome:
         """Wait for an outcome of any task that was submitted and not collected yet."""
@@ -62,13 +61,14 @@ class Pool(Backend, Protocol):
 
     shares_memory: bool
 
-    def open(self, role: Role, *, pinned: int | None = None) -> PooledExecutor:
+    def open(self, role: Role, *, pinned: int | None = None, like: PooledExecutor | None = None) -> PooledExecutor:
         """An executor for one epoch.
 
         Args:
             role: what its tasks are.
             pinned: the number of the worker that does all its tasks, one after the other in the order of submission,
                 and has one maker for them as long as it lives; their outcomes arrive in that order. None: any worker.
+            like: one of this pool that was opened just now with the same recipe, which is not looked at again then.
         """
 
     def wait(self, executors: Sequence[PooledExecutor]) -> None:
@@ -80,18 +80,19 @@ class SerialExecutor:
 
     def __init__(self, maker: Maker) -> None:
         self._maker: Maker | None = maker
-        self._tasks: deque[Task] = deque()
+        self._tasks: dict[int, Task] = {}  # by step: one that is submitted again after Ctrl-C is there once
 
     def submit(self, task: Task) -> None:
         """Remember the task."""
-        self._tasks.append(task)
+        self._tasks[task.plan.step] = task
 
     def collect(self) -> Outcome:
         """Make the oldest task's batch."""
         assert self._maker is not None
-        outcome = self._maker.make(self._tasks[0])
-        if self._tasks:  # the user's code may have closed the loader
-            self._tasks.popleft()
+        step = next(iter(self._tasks))
+        outcome = self._maker.make(self._tasks[step])
+        if step in self._tasks:  # the user's code may have closed the loader
+            del self._tasks[step]  # no call, after which Ctrl-C could come before the outcome is returned
         return outcome
 
     def close(self) -> None:

@@ -33,6 +33,9 @@ class Keys:
     Args:
         recipe: how batches are made.
         seeds_globals: whether global generators are seeded at all; not by threads, which would seed over each other.
+
+    Attributes:
+        given_up: whether the batch under way shall end: nothing of it is to be written any more.
     """
 
     def __init__(self, recipe: Recipe, *, seeds_globals: bool = True) -> None:
@@ -42,11 +45,11 @@ class Keys:
         self._generators = GlobalGenerators() if seeds_globals and (self._seeds_samples or self._seeds_batch) else None
         self._seed = recipe.seed
         self._scope = Scope()
-        self._given_up = False
+        self.given_up = False
 
     def give_up(self) -> None:
         """End the batch under way before its next sample, by `GivenUp`, and all later ones. Any thread may say so."""
-        self._given_up = True
+        self.given_up = True
 
     def __call__(self, epoch: int) -> Self:
         """These keys for a batch of an epoch; to be entered."""
@@ -64,9 +67,14 @@ class Keys:
             self._generators.__exit__(*exception)
         self._scope.__exit__(*exception)
 
+    def check(self) -> None:
+        """End the batch here if it was given up."""
+        if self.given_up:
+            raise GivenUp
+
     def sample(self, position: int, index: Any) -> None:
         """Key all randomness to a sample."""
-        if self._given_up:
+        if self.given_up:
             raise GivenUp
         self._scope.enter(position, index)
         if self._seeds_samples and self._generators is not None:
@@ -74,7 +82,7 @@ class Keys:
 
     def batch(self, position: int) -> None:
         """Key all randomness to a batch, by its first position: for collate and ``batch_transform``."""
-        if self._given_up:
+        if self.given_up:
             raise GivenUp
         self._scope.enter(position, _BATCH_INDEX)
         if self._seeds_batch and self._generators is not None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from feedline.engine.task import Allocator, Recipe
     from feedline.order.plan import BatchPlan
 
-__all__ = ["MapMaker", "add_note", "all_failed", "finish", "is_empty", "located"]
+__all__ = ["MapMaker", "add_note", "all_failed", "finish", "is_empty", "located", "no_exception"]
 
 _ATTEMPTS = 10  # replacements tried for one sample before its error is raised: that many bad draws mean a bad dataset
 
@@ -51,6 +51,16 @@ def located(error: Exception, plan: BatchPlan, where: str = "the main process") 
         return stopped
     add_note(error, f"while making epoch {plan.epoch}, step {plan.step}, in {where}")
     return error
+
+
+def no_exception(error: BaseException, plan: BatchPlan, where: str) -> WorkerError:
+    """The error for what is no ``Exception``, SystemExit or KeyboardInterrupt, of the user's code in a worker."""
+    failed = WorkerError(
+        f"the code of epoch {plan.epoch}, step {plan.step} raised {type(error).__name__} in {where}; raise an "
+        f"Exception instead"
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def finish(recipe: Recipe, arena: Allocator, samples: Any, indices: Sequence[Any] | None = None) -> Any:
@@ -252,6 +262,7 @@ class MapMaker:
                         break
                     index = self._replacement(plan, position, attempt)
                 else:
+                    keys.check()  # the user's code may have forked this process: what would be written is shared
                     done(index)
                     yield sample
                     break

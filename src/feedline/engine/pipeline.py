@@ -1,7 +1,9 @@
 """The pipeline: plans go in at one end, batches come out at the other, each once and in order.
 
 Guarantee: the window decides what may be under way and what leaves; the executor makes; this file only carries between
-them. An error takes its batch's place in the order, and the next call goes on with the next batch.
+them. An error takes its batch's place in the order, and the next call goes on with the next batch. After Ctrl-C,
+wherever it came, the next call goes on with nothing lost or repeated: what is on its way from one to the next is kept
+until it has arrived.
 """
 
 from __future__ import annotations
@@ -34,16 +36,18 @@ class Pipeline:
         self, plans: Iterator[BatchPlan], executor: Executor, window: Window[Outcome], *, ahead: bool = False
     ) -> None:
         self._plans: Iterator[BatchPlan] | None = plans
+        self._planned: BatchPlan | None = None  # and not submitted
+        self._collected: Outcome | None = None  # and not known to the window
         self.executor = executor
         self._window = window
         self._ahead = ahead
-        self._taken: Outcome | None = None  # released and not handed over: an interrupt may come in between
+        self._taken: Outcome | None = None  # released and not handed over
         self._stalled: Exception | None = None
 
     @property
     def is_planned(self) -> bool:
         """Whether all batches are under way, delivered or waiting: no worker gets anything more of this epoch."""
-        return self._plans is None
+        return self._plans is None and self._planned is None
 
     def take(self) -> Outcome | None:
         """What came of the next task: a batch, or an error. None when the epoch is at its end.
@@ -68,8 +72,11 @@ class Pipeline:
                     if stalled is not None:
                         raise stalled
                     return None
-                outcome = self.executor.collect()
+                outcome = self._collected
+                if outcome is None:
+                    outcome = self._collected = self.executor.collect()
                 window.complete(outcome.task.plan.step, outcome, 0 if outcome.batch is None else outcome.batch.nbytes)
+                self._collected = None
             outcome = window.release()
             if outcome.error is not None or outcome.batch is not None:
                 return outcome
@@ -78,22 +85,29 @@ class Pipeline:
     def fill(self, most: int | None = None) -> int:
         """Have batches made, as many as the window allows, at most ``most``; how many."""
         window, begun = self._window, 0
-        while self._plans is not None and self._stalled is None and window.may_admit and begun != most:
-            try:
-                plan = next(self._plans, None)
-            except Exception as error:  # noqa: BLE001 -- of a user's sampler; raised at its turn
-                self._stalled = error
-                break
+        while begun != most:
+            plan = self._planned
             if plan is None:
-                self._plans = None
-                break
-            window.admit(plan.step)
+                if self._plans is None or self._stalled is not None or not window.may_admit:
+                    break
+                try:
+                    plan = self._planned = self._plans.__next__()  # not next(), after which Ctrl-C may come
+                except StopIteration:
+                    self._plans = None
+                    break
+                except Exception as error:  # noqa: BLE001 -- of a user's sampler; raised at its turn
+                    self._stalled = error
+                    break
+                window.admit(plan.step)
+            elif plan.step not in window:  # Ctrl-C came before it was admitted
+                window.admit(plan.step)
             self.executor.submit(Task(plan))
+            self._planned = None
             begun += 1
         return begun
 
     def close(self) -> None:
         """Take in no more plans and stop the executor. May be called again."""
-        self._plans = self._taken = None
+        self._plans = self._planned = self._collected = self._taken = None
         self._window.forget()  # batches that nobody will take
         self.executor.close()

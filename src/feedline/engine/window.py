@@ -2,12 +2,12 @@
 
 Guarantee: pure bookkeeping, without threads, clocks or memory of its own. At most ``credits`` batches are under way or
 waiting, and not many more bytes than that; each step leaves exactly once, in the order of admission (``in_order``) or
-as it comes. A completion that is not expected (a second run of the same step) is refused, never delivered.
+as it comes. A completion that is not expected (a second run of the same step) is refused, never delivered. Ctrl-C may
+come anywhere: a change is made of statements in a row that call nothing, between which Python hears no signal.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Generic, TypeVar
 
 __all__ = ["Window"]
@@ -47,8 +47,8 @@ class Window(Generic[T]):
         self._in_order = in_order
         self._max_nbytes = max_nbytes
         self._largest = 0
-        self._order: deque[int] = deque()  # steps in the order in which they leave
-        self._pending: set[int] = set()  # admitted, not completed
+        self._order: dict[int, None] = {}  # steps in the order in which they leave
+        self._pending: dict[int, None] = {}  # admitted, not completed
         self._completed: dict[int, T] = {}  # completed, not released
 
     @property
@@ -74,7 +74,13 @@ class Window(Generic[T]):
     @property
     def ready(self) -> bool:
         """Whether `release` would give a batch."""
-        return bool(self._order) and self._order[0] in self._completed
+        for step in self._order:
+            return step in self._completed
+        return False
+
+    def __contains__(self, step: int) -> bool:
+        """Whether a step was admitted and not released."""
+        return step in self._pending or step in self._completed
 
     def admit(self, step: int) -> None:
         """Begin a step.
@@ -90,19 +96,19 @@ class Window(Generic[T]):
         if step in self._pending or step in self._completed:
             raise RuntimeError(f"step {step} admitted twice")
         self.free -= 1
-        self._pending.add(step)
+        self._pending[step] = None
         if self._in_order:
-            self._order.append(step)
+            self._order[step] = None
 
     def complete(self, step: int, result: T, nbytes: int = 0) -> bool:
         """Take a step's result, and its size; False, and nothing changes, when the step is not under way (any more)."""
         if step not in self._pending:
             return False
         self._largest = max(self._largest, nbytes)
-        self._pending.remove(step)
+        del self._pending[step]
         self._completed[step] = result
         if not self._in_order:
-            self._order.append(step)
+            self._order[step] = None
         return True
 
     def release(self) -> T:
@@ -111,13 +117,15 @@ class Window(Generic[T]):
         Raises:
             RuntimeError: none is ready.
         """
-        if not self.ready:
+        step = next(iter(self._order), None)
+        if step is None or step not in self._completed:
             raise RuntimeError("no batch is ready: the next step is still under way")
+        result = self._completed[step]
+        del self._order[step], self._completed[step]
         self.free += 1
-        return self._completed.pop(self._order.popleft())
+        return result
 
     def forget(self) -> None:
         """Drop the results that are not released; their steps stay where they are in the order."""
-        for step in self._completed:
-            self._pending.add(step)
-        self._completed.clear()
+        self._pending |= dict.fromkeys(self._completed)
+        self._completed = {}

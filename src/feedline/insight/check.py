@@ -298,8 +298,8 @@ def _of_workers(plan: _Plan) -> Iterator[Finding]:
         yield Finding("warning", "num_workers", message, f"at most {cpus}, or num_workers='auto'")
     others = threading.active_count() - 1
     if plan.backend == "process" and plan.start_method == "fork" and others:
-        message = f"fork copies this process while {others} other threads run: a lock that one holds stays locked"
-        message = message.replace("1 other threads run", "another thread runs")
+        running = "another thread runs" if others == 1 else f"{others} other threads run"
+        message = f"fork copies this process while {running}: a lock that one holds stays locked"
         remedy = "leave multiprocessing_context out, or build the loader before the threads start"
         yield Finding("warning", "multiprocessing_context", message, remedy)
 
@@ -323,9 +323,8 @@ def _sent(plan: _Plan, findings: list[Finding]) -> Any:
         try:
             shipment = ship(part, name=name, forked=plan.start_method == "fork")
         except CannotShip as error:
-            path, _, why = str(error).partition(" cannot be sent to a worker process: ")
-            reason, _, remedy = why.rpartition("; ")
-            findings.append(Finding("error", path, f"it cannot be sent to a worker process: {reason}", remedy))
+            message = f"it cannot be sent to a worker process: {error.reason}"
+            findings.append(Finding("error", error.path, message, error.remedy))
         except OSError as error:
             message = f"there is no shared memory to send it to worker processes in: {_described(error)}"
             findings.append(Finding("error", name, message, "a smaller dataset, a memory map, or backend='thread'"))

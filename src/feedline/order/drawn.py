@@ -68,6 +68,7 @@ class DrawnPlans:
         self._states: dict[int, Any] = {step: cursor.sampler_state}  # by the step that comes next
         self._dealt = Dealer(items, geometry, origin=cursor.origin, step=step, head=head)
         self._step = step
+        self._pulled: tuple[list[Any], Cut] | None = None  # of the sampler, and not planned
 
     @property
     def length(self) -> int | None:
@@ -101,17 +102,25 @@ class DrawnPlans:
         return self
 
     def __next__(self) -> BatchPlan:
-        with self._generators:
-            dealt = next(self._dealt, None)
-        if dealt is None:
-            self._warn_if_used_up()
-            raise StopIteration
+        if self._pulled is None:  # else Ctrl-C came before it was handed out
+            try:
+                with self._generators:
+                    self._pulled = self._dealt.__next__()  # not next(), after which Ctrl-C may come
+            except StopIteration:
+                self._warn_if_used_up()
+                raise
         try:
-            return self._plan(*dealt)
+            plan = self._plan(*self._pulled)
         except StopIteration as error:  # it would end the epoch as if the sampler had ended
+            self._step, self._pulled = self._step + 1, None
             raise RuntimeError(
                 f"{type(self._sampler).__name__} raised StopIteration outside its iterator; raise an error of your own"
             ) from error
+        except Exception:
+            self._step, self._pulled = self._step + 1, None
+            raise
+        self._step, self._pulled = self._step + 1, None
+        return plan
 
     def _warn_if_used_up(self) -> None:
         """Say so when an epoch after the first is empty because the sampler is an iterator and not an iterable."""
@@ -123,7 +132,7 @@ class DrawnPlans:
             )
 
     def _plan(self, items: list[Any], cut: Cut) -> BatchPlan:
-        step, self._step = self._step, self._step + 1
+        step = self._step
         if isinstance(self._sampler, Stateful):
             head = [_plain(item) for item in self._dealt.head] if self._pads else []
             self._states[step + 1] = {"sampler": copy.deepcopy(self._sampler.state_dict()), "head": head}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -17,13 +18,13 @@ import numpy as np
 from feedline.order.shard import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
     from numpy.typing import NDArray
 
     from feedline.order.sequence import Order
 
-__all__ = ["BatchPlan", "Cut", "Dealer", "EpochPlan", "Geometry"]
+__all__ = ["BatchPlan", "Batches", "Cut", "Dealer", "EpochPlan", "Geometry", "Passing", "Unplanned"]
 
 T = TypeVar("T")
 _PLANNED_AT_ONCE = 16
@@ -173,21 +174,11 @@ class EpochPlan(Sequence[BatchPlan]):
     def __iter__(self) -> Iterator[BatchPlan]:
         return self.batches(0)
 
-    def batches(self, step: int) -> Iterator[BatchPlan]:
-        """The batches from number ``step`` on.
+    def batches(self, step: int, passing: Container[int] = ()) -> Batches:
+        """The batches from number ``step`` on, but for those ``passing``."""
+        return Batches(self, step, passing)
 
-        Full steps of a single rank are planned some at a time: a plan costs half as much when the one before was made
-        just now. Among several ranks each takes its own cuts alone.
-        """
-        if self.geometry.shard.world_size == 1:
-            while block := self._full_steps(step):
-                yield from block
-                step += len(block)
-        while (plan := self.get(step)) is not None:
-            yield plan
-            step += 1
-
-    def _full_steps(self, step: int) -> list[BatchPlan]:
+    def full_steps(self, step: int) -> list[BatchPlan]:
         """The next full steps of a single rank, by one look at the order; none when no full one is left."""
         length, size = self.order.length, self.geometry.batch_size
         base = self.origin + step * size
@@ -214,11 +205,100 @@ class EpochPlan(Sequence[BatchPlan]):
         return indices
 
 
+class Batches:
+    """The batches of a plan, one after the other.
+
+    Full steps of a single rank are planned some at a time: a plan costs half as much when the one before was made
+    just now. Among several ranks each takes its own cuts alone. Ctrl-C may come anywhere: a batch counts as taken by
+    the last statement before it is returned.
+
+    Args:
+        plan: the plan of the epoch.
+        step: the first batch.
+        passing: steps that are passed over.
+    """
+
+    def __init__(self, plan: EpochPlan, step: int, passing: Container[int] = ()) -> None:
+        self._plan = plan
+        self._step = step
+        self._passing = passing
+        self._first = step
+        self._block: list[BatchPlan] = []  # the full steps from number ``_first`` on
+        self._blocks = plan.geometry.shard.world_size == 1
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return self
+
+    def __next__(self) -> BatchPlan:
+        step = self._step
+        while step in self._passing:
+            step += 1
+        at = step - self._first
+        if at < len(self._block):
+            plan: BatchPlan | None = self._block[at]
+        else:
+            block = self._plan.full_steps(step) if self._blocks else []
+            plan = block[0] if block else self._plan.get(step)
+            self._block, self._first = block, step
+        if plan is None:
+            raise StopIteration
+        self._step = step + 1
+        return plan
+
+
+class Passing:
+    """What is planned of a user's sampler, but for some steps.
+
+    Args:
+        plans: the batches.
+        steps: those that are passed over.
+    """
+
+    def __init__(self, plans: Iterator[BatchPlan], steps: Container[int]) -> None:
+        self._plans = plans
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return self
+
+    def __next__(self) -> BatchPlan:
+        while True:
+            plan = self._plans.__next__()  # not next(), after which Ctrl-C may come
+            if plan.step not in self._steps:
+                return plan
+
+
+class Unplanned:
+    """The batches of a stream, of which only the number is known.
+
+    Args:
+        epoch: the epoch.
+        step: the first batch.
+        passing: steps that are passed over.
+    """
+
+    def __init__(self, epoch: int, step: int, passing: Container[int] = ()) -> None:
+        self._epoch = epoch
+        self._step = step
+        self._passing = passing
+
+    def __iter__(self) -> Iterator[BatchPlan]:
+        return self
+
+    def __next__(self) -> BatchPlan:
+        step = self._step
+        while step in self._passing:
+            step += 1
+        plan = BatchPlan(self._epoch, step, (), 0, 0)
+        self._step = step + 1
+        return plan
+
+
 class Dealer(Generic[T]):
     """Cuts what an iterator yields into this rank's batches: the rule of `EpochPlan` where only the next item is known.
 
     Consumes the items in order, once, at most a full step (``batch_size * world_size``) ahead of what it yields. When
-    the iterator raises, the items already taken are kept for the next call.
+    the iterator raises, or Ctrl-C comes, the items already taken are kept for the next call.
 
     Args:
         items: the epoch's sequence from the first position of ``step`` on.
@@ -250,21 +330,22 @@ class Dealer(Generic[T]):
     def __next__(self) -> tuple[list[T], Cut]:
         """This rank's items of the next step, and the positions they have."""
         geometry, taken = self._geometry, self._taken
-        while not self._ended and len(taken) < geometry.span:
-            try:
-                taken.append(next(self._items))
-            except StopIteration:
-                self._ended = True
+        if not self._ended and len(taken) < geometry.span:
+            taken.extend(islice(self._items, geometry.span - len(taken)))  # what came before an error is kept
+            self._ended = len(taken) < geometry.span
         full = geometry.full_cut(self._step, self._origin)
         base = full.until - geometry.span
         cut = full if len(taken) == geometry.span else geometry.last_cut(base, len(taken))
         if self._ended:
             self.length = base + len(taken)
-        self._taken = []
         if cut is None:
+            self._taken = []
             raise StopIteration
+        more = taken[: max(geometry.shard.world_size - 1 - len(self.head), 0)]
+        head = self.head + more
+        padding = [head[number % len(head)] for number in range(max(cut.stop - base - len(taken), 0))]
+        dealt = (taken + padding)[cut.start - base : cut.stop - base], cut
+        self._taken = []  # from here on nothing is called, and Ctrl-C does not come
         self._step += 1
-        self.head += taken[: max(geometry.shard.world_size - 1 - len(self.head), 0)]
-        missing = max(cut.stop - base - len(taken), 0)
-        taken += [self.head[number % len(self.head)] for number in range(missing)]
-        return taken[cut.start - base : cut.stop - base], cut
+        self.head += more
+        return dealt

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,3 +111,35 @@ def test_descriptors_that_nobody_took_are_closed(ends):
 def test_too_many_descriptors_are_refused(ends):
     with pytest.raises(ValueError, match="a frame takes at most 250 descriptors, got 251"):
         ends[0].send(b"", [0] * 251)
+
+
+def test_descriptors_of_a_frame_that_cannot_be_attached_are_closed(ends, monkeypatch):
+    def attach(nbytes, *, descriptor, private):
+        os.close(descriptor)
+        raise OSError(12, "no memory")
+
+    one, other = ends
+    block = Block.create(10)
+    one.send(bytes(100_000), [block.descriptor, block.descriptor])
+    block.close_descriptor()
+    held = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(Block, "attach", attach)
+    with pytest.raises(OSError, match="no memory"):
+        other.receive()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= held
+
+
+def test_descriptors_that_this_process_has_no_room_for_are_missed(ends):
+    one, other = ends
+    block = Block.create(10)
+    one.send(b"two", [block.descriptor, block.descriptor])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        with pytest.raises(OSError, match="descriptors that were sent are lost"):
+            other.receive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    block.close_descriptor()

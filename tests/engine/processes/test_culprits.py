@@ -5,6 +5,7 @@ import contextvars
 import functools
 import gzip
 import mmap
+import pickle
 import queue
 import re
 import socket
@@ -116,6 +117,9 @@ def test_the_path_leads_to_the_part(path):
         ship(PLACES[path])
     assert isinstance(caught.value.__cause__, TypeError)
     assert isinstance(caught.value, TypeError)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert (error.path, error.reason) == (path, "it is a _thread.lock")
+        assert str(error) == f"{path} cannot be sent to a worker process: {error.reason}; {error.remedy}"
 
 
 def test_without_a_name_attributes_and_keys_are_called_by_their_own():

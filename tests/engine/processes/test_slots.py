@@ -1,6 +1,7 @@
 """Laws of the slots: a batch is written once and seen as it was made; memory is used again when nobody sees it."""
 
 import os
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -211,3 +212,73 @@ def test_without_shared_memory_a_batch_goes_whole(monkeypatch):
         assert batch[0].shape == (100,)
         assert batch[0].flags.writeable
         assert line.placed[-1].slot is None
+
+
+def held_loop(line, sizes):
+    """How many blocks are made for batches of these sizes, of which the last three are held."""
+    held, first = [], len(line.placed)
+    for size in sizes:
+        held = [*held[-2:], line.pass_on(lambda empty, size=size: empty((size,), np.uint8))]
+    return sum(placed.block is not None for placed in line.placed[first:])
+
+
+def test_when_batches_have_grown_their_slots_are_used_again():
+    line = Line(limit=12, share=5)
+    for size in (100_000, 1_000_000, 3_000_000):
+        assert held_loop(line, [size] * 100) <= 5
+        assert held_loop(line, [size] * 20) == 0
+
+
+def test_batches_of_mixed_lengths_live_in_a_few_slots():
+    line, sizes = Line(limit=12, share=5), np.random.default_rng(0).integers(100_000, 1_000_000, 200).tolist()
+    assert held_loop(line, sizes) <= 25
+    assert held_loop(line, sizes) <= 5
+    assert len(line.reader._blocks) <= 5
+
+
+def test_a_layout_is_said_again_after_a_batch_that_went_without_memory(monkeypatch):
+    def create(nbytes):
+        raise OSError(28, "no memory")
+
+    line = Line()
+    held = line.pass_on(lambda empty: empty((100,), np.float64))
+    with monkeypatch.context() as patch:
+        patch.setattr(Block, "create", create)
+        assert line.pass_on(lambda _: np.full(100, 2.0)).tolist() == [2.0] * 100
+        assert line.placed[-1].slot is None
+    assert line.pass_on(lambda _: np.full(100, 3.0)).tolist() == [3.0] * 100
+    assert line.placed[-1].slot is not None
+    assert held.shape == (100,)
+
+
+def test_slots_of_a_dead_worker_count_no_more():
+    line = Line()
+    held = [line.pass_on(lambda empty: empty((100,), np.float64)) for _ in range(3)]
+    assert line.reader._quota.leased == 3
+    line.reader.close()
+    assert line.reader._quota.leased == 0
+    assert len(held) == 3
+
+
+def test_a_batch_that_cannot_be_pickled_or_is_not_sent_leaves_its_slot_free():
+    line = Line()
+    line.pass_on(lambda empty: empty((100,), np.float64))
+    for _ in range(5):
+        with pytest.raises(TypeError, match="lock"):
+            line.pass_on(lambda empty: (empty((100,), np.float64), threading.Lock()))
+    for _ in range(5):
+        line.writer.begin()
+        line.writer.recall(line.writer.place(line.writer.empty((100,), np.float64)))
+    assert len(line.writer._slots) <= 2
+    assert line.pass_on(lambda _: np.full(100, 3.0)).tolist() == [3.0] * 100
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_exactly_as_many_batches_as_the_limit_says_stay_in_their_slots(limit):
+    line = Line(limit=limit)
+    held = [line.pass_on(lambda empty: empty((100,), np.float64)) for _ in range(limit + 2)]
+    inside = []
+    for batch, placed in zip(held, line.placed, strict=True):
+        block = line.reader._blocks[placed.slot]
+        inside.append(block.address <= batch.ctypes.data < block.address + block.nbytes)
+    assert inside == [True] * limit + [False] * 2

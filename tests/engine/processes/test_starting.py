@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="these workers a
 DUTIES = """
 import multiprocessing, os, re, signal, sys, time, warnings
 from multiprocessing import reduction
-from feedline.engine.processes.starting import become_worker
+from feedline.engine.processes.becoming import become_worker
 
 def tell_pid(pipe):
     become_worker()
@@ -73,7 +73,8 @@ def tell_surroundings(pipe, surroundings):
 HEAD = """
 import multiprocessing, os, sys, time
 import duties
-from feedline.engine.processes.starting import Starter, capture
+from feedline.engine.processes.becoming import capture
+from feedline.engine.processes.starting import Starter
 MARK = 1
 def start(method, duty, *args):
     starter = Starter(multiprocessing.get_context(method))
@@ -387,7 +388,7 @@ over.set()
 """
     ours = [line for line in run(folder, script).splitlines() if line.startswith("UserWarning")]
     assert ours == [(
-        "UserWarning fork with 2 other threads alive may deadlock: a lock that one of them holds stays locked in the "
+        "UserWarning fork with 2 other threads alive may deadlock: a lock that one holds stays locked in the "
         "worker for ever; use 'forkserver' or 'spawn' as multiprocessing_context"
     )]  # fmt: skip
 

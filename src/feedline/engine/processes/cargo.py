@@ -14,7 +14,7 @@ from feedline.engine.processes.deaths import fork_lock
 from feedline.engine.processes.messages import Order
 from feedline.engine.processes.shipping import Shipment, ship
 from feedline.engine.task import Recipe
-from feedline.errors import CannotShip, WorkerError
+from feedline.errors import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -76,7 +76,7 @@ class Cargo:
             if is_new and (path := self._shipments[number].needs_fork) is not None:
                 if not starter.may_fork:
                     self.forget()
-                    raise CannotShip(fork_lock(path, starter.method))
+                    raise fork_lock(path, starter.method)
                 starter = starter.forking()
                 self.forget()
                 number, is_new = self._of(kit, forked=True)
@@ -96,10 +96,10 @@ class Cargo:
     def message(self, number: int) -> tuple[bytes, tuple[int, ...]]:
         """What is said to a worker that is sent a shipment, and the descriptors that go with it."""
         shipment = self._shipments[number]
-        described = [(block.nbytes, block.name) for block in shipment.blocks]
-        descriptors = tuple(block.descriptor for block in shipment.blocks if block.name is None)
+        sizes = [block.nbytes for block in shipment.blocks]
+        descriptors = tuple(block.descriptor for block in shipment.blocks)
         return messages.order(
-            Order.SHIPMENT, number, shipment.payload, described, shipment.spans
+            Order.SHIPMENT, number, shipment.payload, sizes, shipment.spans
         ), descriptors + shipment.descriptors
 
     def forget(self) -> None:

@@ -82,7 +82,7 @@ class Channel:
                 block = Block.create(len(payload))
                 descriptors = (*descriptors, block.descriptor)
             except (OSError, ValueError):
-                pass  # no shared memory, or a named one: through the pipe
+                pass  # no shared memory: through the pipe
             else:
                 np.asarray(block)[: len(payload)] = np.frombuffer(payload, np.uint8)
                 payload, blocks = _SIZE.pack(len(payload)) + _SIZE.pack(block.nbytes), (block,)
@@ -177,7 +177,12 @@ class Channel:
         taken = [self._descriptors.popleft() for _ in range(count)]
         if in_block:
             length, nbytes = _SIZE.unpack_from(payload)[0], _SIZE.unpack_from(payload, _SIZE.size)[0]
-            block = Block.attach(nbytes, descriptor=taken.pop(), private=False)
+            try:
+                block = Block.attach(nbytes, descriptor=taken.pop(), private=False)
+            except BaseException:
+                for descriptor in taken:
+                    os.close(descriptor)
+                raise
             payload = np.asarray(block)[:length].tobytes()
         return Frame(payload, tuple(taken))
 

@@ -19,8 +19,9 @@ from feedline.engine.processes.messages import Order
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from feedline.engine.processes.becoming import Surroundings
     from feedline.engine.processes.slots import Quota
-    from feedline.engine.processes.starting import Starter, Surroundings
+    from feedline.engine.processes.starting import Starter
 
 __all__ = ["Crew"]
 
@@ -92,7 +93,7 @@ class Crew:
         """Send what did not go at once, and be woken when more of it can go."""
         for member in self:
             wanted = selectors.EVENT_READ if member.flush() else selectors.EVENT_READ | selectors.EVENT_WRITE
-            if member.wanted != wanted:
+            if member.wanted != wanted and not member.is_mute:
                 member.wanted = wanted
                 self._selector.modify(member.channel, wanted, member)
 
@@ -114,7 +115,7 @@ class Crew:
         kills = out_of_memory_kills() - self._memory_kills
         death = Death(
             member.number, member.pid, code, late_s, member.peak_rss_kib, kills, member.stack(),
-            tuple(member.tasks.values()),
+            tuple(member.tasks.values()), member.is_ready,
         )  # fmt: skip
         member.bury()
         return death

@@ -1,4 +1,4 @@
-"""Which part of a value cannot be sent to worker processes, named by the attribute path that leads to it.
+"""Which part of a value cannot be sent between processes, named by the attribute path that leads to it.
 
 Guarantee: what is followed is what would be pickled (the parts of each object's reduction), depth first, an
 object's attributes before its class. Nothing is looked at before pickling has failed.
@@ -12,7 +12,7 @@ import functools
 import io
 import pickle
 from types import CellType, CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,26 +25,42 @@ if TYPE_CHECKING:
 
 Named = tuple[str, Any]
 
-__all__ = ["explained", "path_to"]
+__all__ = ["FROM_WORKER", "TO_WORKER", "Way", "explained", "path_to"]
 
 _LEAVES = (int, float, complex, str, bytes, bytearray, type(None), type(...), CodeType, pickle.PickleBuffer)
 _CLOSED = {  # packages whose objects are named as a whole: nobody knows them by their parts
     "asyncio", "bz2", "concurrent", "gzip", "lzma", "multiprocessing", "queue", "socket", "subprocess", "tarfile",
     "tempfile", "threading", "zipfile",
 }  # fmt: skip
-_REMEDY = (
+
+
+class Way(NamedTuple):
+    """Where something was to be sent.
+
+    Attributes:
+        words: as messages say it.
+        remedy: for a part that cannot be sent there.
+    """
+
+    words: str
+    remedy: str
+
+
+TO_WORKER = Way(
+    "to a worker process",
     "make it in the worker (in worker_init_fn, or at first use), leave it out with __getstate__, "
-    "or use backend='thread'"
+    "or use backend='thread'",
 )
+FROM_WORKER = Way("from a worker process", "return arrays, numbers or text, or use backend='thread'")
 
 
-def explained(value: Any, name: str, error: Exception) -> CannotShip:
+def explained(value: Any, name: str, error: Exception, way: Way = TO_WORKER) -> CannotShip:
     """The error that names the part of ``value`` at fault for ``error``, which pickling it raised."""
     is_deep = isinstance(error.__cause__, RecursionError)  # no part is at fault, and paths would be endless
     for path, obj, whole, parts in () if is_deep else _walk(value, name):
         if isinstance(parts, Exception):
-            return _caused(path, f"{_reason(obj, whole, parts)}; {_REMEDY}", parts)
-    return _caused(name, f"{type(error).__name__}: {error}", error)
+            return _caused(path, _reason(obj, whole, parts), way, parts)
+    return _caused(name, f"{type(error).__name__}: {error}", way._replace(remedy="use backend='thread'"), error)
 
 
 def path_to(value: Any, name: str, part: Any) -> str:
@@ -52,8 +68,9 @@ def path_to(value: Any, name: str, part: Any) -> str:
     return next((path for path, obj, _, _ in _walk(value, name) if obj is part), name)
 
 
-def _caused(path: str, reason: str, cause: Exception) -> CannotShip:
-    error = CannotShip(f"{path or 'what workers need'} cannot be sent to a worker process: {reason}")
+def _caused(path: str, reason: str, way: Way, cause: Exception) -> CannotShip:
+    path = path or "what workers need"
+    error = CannotShip(f"{path} cannot be sent {way.words}: {reason}; {way.remedy}", path, reason, way.remedy)
     error.__cause__ = cause
     return error
 

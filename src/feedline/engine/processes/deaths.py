@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feedline.errors import WorkerError
+from feedline.errors import CannotShip, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
     from feedline.engine.task import Task
 
-__all__ = ["Death", "exhausted", "fork_lock", "killer_batch", "killer_sample", "out_of_memory_kills", "without_means"]
+__all__ = [
+    "Death",
+    "exhausted",
+    "fork_lock",
+    "killer_batch",
+    "killer_sample",
+    "never_ready",
+    "out_of_memory_kills",
+    "without_means",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,7 @@ class Death:
             began.
         stack: what it wrote down of its stack.
         tasks: what it was given and had not reported, the one that it was at first.
+        was_ready: whether it had ever unpacked what it was sent.
         earlier: how a worker ended before, where this one may have waited for a lock which that one held.
     """
 
@@ -48,6 +58,7 @@ class Death:
     memory_kills: int
     stack: str
     tasks: tuple[Task, ...]
+    was_ready: bool = True
     earlier: str = ""
 
     @property
@@ -70,8 +81,11 @@ class Death:
 
     def _how(self) -> str:
         if self.late_s:
-            return f"timed out after {self.late_s:g} seconds, and was killed"
-        if self.code is None or self.code >= 0:
+            what = "" if self.was_ready else " of starting up (unpacking the dataset, worker_init_fn)"
+            return f"timed out after {self.late_s:g} seconds{what}, and was killed"
+        if self.code is None:
+            return "exited unexpectedly, with a status that nobody can know: this program ignores SIGCHLD"
+        if self.code >= 0:
             return f"exited unexpectedly, with status {self.code}"
         try:
             name = signal.Signals(-self.code).name
@@ -91,6 +105,9 @@ def _listed(indices: Sequence[Any] | NDArray[Any]) -> str:
 
 
 def _plain(index: Any) -> Any:
+    """An index with Python's numbers for NumPy's, whose repr names their type."""
+    if type(index) in (tuple, list):
+        return type(index)(map(_plain, index))
     return index.item() if isinstance(index, np.generic) else index
 
 
@@ -99,6 +116,14 @@ def exhausted(death: Death, max_restarts: int) -> WorkerError:
     return WorkerError(
         f"DataLoader worker (pid(s) {death.pid}) exited unexpectedly: {death}. {max_restarts} workers were replaced "
         f"already (max_restarts={max_restarts}); use fewer workers, smaller batches, or raise max_restarts"
+    )
+
+
+def never_ready(death: Death, count: int) -> WorkerError:
+    """The error of a pool none of whose workers gets ready in time."""
+    return WorkerError(
+        f"DataLoader worker (pid(s) {death.pid}) timed out: {count} workers in turn hung while they were made ready; "
+        f"look at worker_init_fn and at what unpickling the dataset does, or raise timeout; the last one: {death}"
     )
 
 
@@ -130,12 +155,12 @@ def killer_batch(task: Task, death: Death) -> WorkerError:
     )
 
 
-def fork_lock(path: str, method: str) -> str:
-    """The remedy for a lock that only forked processes can have."""
-    return (
-        f"{path} cannot be sent to a worker process started by {method!r}: it was made in a fork context; make it by "
-        f"multiprocessing.get_context({method!r}), or give multiprocessing_context='fork'"
-    )
+def fork_lock(path: str, method: str) -> CannotShip:
+    """The error of a lock that only forked processes can have."""
+    reason = "it was made in a fork context"
+    remedy = f"make it by multiprocessing.get_context({method!r}), or give multiprocessing_context='fork'"
+    message = f"{path} cannot be sent to a worker process started by {method!r}: {reason}; {remedy}"
+    return CannotShip(message, path, reason, remedy)
 
 
 def out_of_memory_kills() -> int:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
+    from feedline.engine.processes.becoming import Surroundings
     from feedline.engine.processes.messages import Done
-    from feedline.engine.processes.starting import Starter, Surroundings
+    from feedline.engine.processes.starting import Starter
     from feedline.engine.task import Task
 
 __all__ = ["Member"]
@@ -51,6 +52,7 @@ class Member:
         shipments, sessions: the numbers of those that it has.
         since: when it began the first of its tasks, as far as is known.
         loading: how many shipments it was sent and has not unpacked yet.
+        is_up: whether it runs, and has come to load what it was sent.
         is_ready: whether it has ever unpacked one, and may have begun a task.
         peak_rss_kib: the most memory it ever said it had.
         is_mute, wanted: what the crew listens for.
@@ -79,7 +81,7 @@ class Member:
         self.sessions: set[int] = set()
         self.since = time.monotonic()
         self.loading = 0
-        self.is_ready = False
+        self.is_up = self.is_ready = False
         self.peak_rss_kib = 0
         self.is_mute = False  # whether its pipe is not listened to any more
         self.wanted = selectors.EVENT_READ
@@ -151,17 +153,16 @@ class Member:
             elif kind == Report.LOADED:
                 self.since, self.is_ready = time.monotonic(), True
                 self.loading -= 1
-            elif frame.descriptors:
-                self._log = frame.descriptors[0]
+            else:
+                self.since, self.is_up = time.monotonic(), True
+                self._log = frame.descriptors[0] if frame.descriptors else None
 
     def _batch(self, done: Done, nbytes: int, descriptors: Sequence[int]) -> Any:
         placed = done.placed
         if placed is None:
             return None
         if nbytes and placed.slot is not None:
-            descriptor = descriptors[0] if descriptors else None
-            name = None if descriptors else done.rest[2]
-            self.slots.add(placed.slot, Block.attach(nbytes, descriptor=descriptor, name=name, private=False))
+            self.slots.add(placed.slot, Block.attach(nbytes, descriptor=descriptors[0], private=False))
         return self.slots.take(placed)
 
     def drain(self) -> None:
@@ -201,19 +202,23 @@ class Member:
         return ""
 
     def wait(self) -> int | None:
-        """Wait for the end of a process that is ending; its exit code."""
+        """Wait for the end of a process that is ending; its exit code, None if that was lost."""
         self.process.join()
         return self.process.exitcode
 
     def bury(self) -> None:
         """Close all that is left of a process that has ended."""
-        self.process.join()
-        self.process.close()
-        self.channel.close()
-        self.slots.close()
-        if self._log is not None:
-            os.close(self._log)
-            self._log = None
+        try:
+            if self.wait() is None:
+                # the program ignores SIGCHLD, or waits for any child: the standard library holds it for alive for ever
+                self.process._popen.returncode = 0  # type: ignore[attr-defined] # noqa: SLF001
+            self.process.close()
+        finally:
+            self.channel.close()
+            self.slots.close()
+            if self._log is not None:
+                os.close(self._log)
+                self._log = None
 
 
 def _started(starter: Starter, args: tuple[Any, ...]) -> BaseProcess:

@@ -50,7 +50,6 @@ class Report(IntEnum):
 # ------------------------------------------------------------------------------------------------------- parent's side
 
 _TASK = struct.Struct("<BBHHQQqqq")  # kind, attempt, slots freed and dropped, session, step, epoch, position, until
-_MOST_SLOTS = 0xFFFF
 
 
 def order(kind: Order, *content: Any) -> bytes:
@@ -97,8 +96,9 @@ def task_of(message: bytes) -> tuple[int, Task, tuple[int, ...], tuple[int, ...]
 
 # ------------------------------------------------------------------------------------------------------- worker's side
 
-_DONE = struct.Struct("<BBBHQQQqqqqI")
-# kind, flags, attempt, parts, session, step, peak RSS in KiB, slot, block's bytes, samples, until, description's bytes
+_DONE = struct.Struct("<BBBIQQQqqqqI")
+# kind, flags, attempt, parts, session, step, peak RSS in KiB, slot, the block's bytes (of a batch in no slot: its own),
+# samples, until, description's bytes
 _HAS_BATCH, _HAS_REST = 1, 2
 
 
@@ -110,7 +110,7 @@ class Done(NamedTuple):
         peak_rss_kib: the most memory the worker ever had.
         placed: where the batch is; ``block`` is the size of the slot's block where the parent has not seen it.
         samples, until: as in `Batch`.
-        rest: the error and the failures, as bytes, and the name of the slot's block where it has one.
+        rest: the error and the failures, as bytes.
     """
 
     session: int
@@ -120,11 +120,11 @@ class Done(NamedTuple):
     placed: Placed | None
     samples: int
     until: int
-    rest: tuple[bytes | None, bytes | None, str | None]
+    rest: tuple[bytes | None, bytes | None]
 
     def outcome(self, task: Task, value: Any) -> Outcome:
         """The outcome of the task whose batch is ``value``."""
-        error, failures, _ = self.rest
+        error, failures = self.rest
         return Outcome(
             task,
             None if self.placed is None else Batch(value, self.samples, self.until, self.placed.nbytes),
@@ -138,16 +138,18 @@ def done(session: int, outcome: Outcome, placed: Placed | None, peak_rss_kib: in
     batch, made = outcome.batch, outcome.task
     samples, until = (0, 0) if batch is None else (batch.samples, batch.until)
     flags, rest = 0, b""
-    name = None if placed is None or placed.block is None else placed.block.name
-    if outcome.error is not None or outcome.failures or name is not None:
+    if outcome.error is not None or outcome.failures:
         error = None if outcome.error is None else pack_error(outcome.error)
         failures = pack_failures(outcome.failures) if outcome.failures else None
-        rest, flags = pickle.dumps((error, failures, name), 5), _HAS_REST
+        rest, flags = pickle.dumps((error, failures), 5), _HAS_REST
     slot, size, parts, description, spans = -1, 0, 0, b"", b""
     if placed is not None:
         flags |= _HAS_BATCH
         slot = -1 if placed.slot is None else placed.slot
-        size = 0 if placed.block is None else placed.block.nbytes
+        if placed.slot is None:
+            size = placed.nbytes
+        elif placed.block is not None:
+            size = placed.block.nbytes
         description, parts = placed.description, len(placed.spans)
         spans = struct.pack(f"<{2 * parts}q", *[number for span in placed.spans for number in span])
     head = _DONE.pack(
@@ -160,7 +162,7 @@ def done(session: int, outcome: Outcome, placed: Placed | None, peak_rss_kib: in
 def failed(session: int, task: Task, error: bytes) -> bytes:
     """A task could not even be begun; ``error`` is packed already."""
     head = _DONE.pack(Report.DONE, _HAS_REST, task.attempt, 0, session, task.plan.step, 0, -1, 0, 0, 0, 0)
-    return head + pickle.dumps((error, None, None), 5)
+    return head + pickle.dumps((error, None), 5)
 
 
 def done_of(message: bytes) -> tuple[Done, int]:
@@ -168,14 +170,16 @@ def done_of(message: bytes) -> tuple[Done, int]:
     _, flags, attempt, parts, session, step, rss, slot, size, samples, until, length = _DONE.unpack_from(message)
     start = _DONE.size
     placed = None
-    rest: tuple[bytes | None, bytes | None, str | None] = (None, None, None)
+    rest: tuple[bytes | None, bytes | None] = (None, None)
     end = start + 16 * parts + length
     if flags & _HAS_BATCH:
         numbers = struct.unpack_from(f"<{2 * parts}q", message, start)
         spans = list(zip(numbers[::2], numbers[1::2], strict=True))
         description = message[end - length : end]
-        nbytes = sum(numbers[1::2])
-        placed = Placed(None if slot < 0 else slot, None, description, spans, nbytes)
+        if slot < 0:
+            placed, size = Placed(None, None, description, spans, size), 0
+        else:
+            placed = Placed(slot, None, description, spans, sum(numbers[1::2]))
     if flags & _HAS_REST:
         rest = pickle.loads(message[end:])  # noqa: S301 -- as above
     return Done(session, step, attempt, rss, placed, samples, until, rest), size

@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
+from cloudpickle.cloudpickle import list_registry_pickle_by_value
 
 from feedline.datasets.combine import ConcatDataset, StackDataset
 from feedline.datasets.subset import Subset
@@ -80,6 +83,26 @@ class Descriptor:
 
     def __init__(self, number: int) -> None:
         self.number = number
+
+
+_by_value: Counter[ModuleType] = Counter()  # how many picklers have told cloudpickle of a module, in all threads
+_telling = threading.Lock()
+
+
+def _take_by_value(module: ModuleType) -> None:
+    with _telling:
+        known = module.__name__ in list_registry_pickle_by_value()
+        if _by_value[module] or not known:  # else the user has told it, and means it to stay
+            _by_value[module] += 1
+            cloudpickle.register_pickle_by_value(module)
+
+
+def _name_again(module: ModuleType) -> None:
+    with _telling:
+        if _by_value[module]:
+            _by_value[module] -= 1
+            if not _by_value[module]:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 class _Recorder:
@@ -162,7 +185,7 @@ class ShippingPickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped
                 self.dump(value)
         finally:
             while self._by_value:
-                cloudpickle.unregister_pickle_by_value(self._by_value.pop())
+                _name_again(self._by_value.pop())
 
     @contextmanager
     def spawning(self) -> Iterator[None]:
@@ -205,7 +228,7 @@ class ShippingPickler(cloudpickle.Pickler):  # type: ignore[misc]  # untyped
         module = sys.modules.get(name) if isinstance(name, str) and not self._forked else None
         if module is not None and module not in self._by_value and name != "__main__" and not is_findable(name):
             self._by_value.append(module)
-            cloudpickle.register_pickle_by_value(module)
+            _take_by_value(module)
         return super().reducer_override(defined)
 
     def _holder(self, holder: Any) -> Any:

@@ -15,34 +15,28 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from feedline.batching.registry import registrations
-from feedline.engine.processes import deaths, messages
-from feedline.engine.processes.cargo import Cargo, Kit
-from feedline.engine.processes.crew import Crew
+from feedline.engine.processes.cargo import Kit
 from feedline.engine.processes.culprits import explained
+from feedline.engine.processes.leading import Lead
 from feedline.engine.processes.messages import Order
-from feedline.engine.processes.probing import Probe
 from feedline.engine.processes.session import Session
 from feedline.engine.processes.slots import Quota
-from feedline.engine.processes.starting import Starter, capture
+from feedline.engine.processes.starting import Starter
+from feedline.engine.processes.turns import at_most_s, give_way
 from feedline.engine.processes.watching import Watch
 from feedline.engine.task import Outcome
-from feedline.errors import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from feedline.engine.processes.deaths import Death
-    from feedline.engine.processes.member import Member
-    from feedline.engine.processes.starting import Surroundings
     from feedline.engine.task import Recipe, Role, Task
 
 __all__ = ["ProcessPool"]
 
-_DEATHS = 3  # workers that may die over a batch before it is looked into
 _SPARE_SLOTS = 8  # batches that a loop may hold before they are copied, beyond those on their way
 
 
-class ProcessPool:
+class ProcessPool(Lead):
     """Worker processes that make batches. They start with the first task.
 
     Args:
@@ -68,19 +62,11 @@ class ProcessPool:
         ahead: int = 2,
         restarted: Callable[[], None] = lambda: None,
     ) -> None:
-        self.num_workers = num_workers
-        self._starter = Starter(context)
+        quota = Quota(limit=num_workers * ahead + _SPARE_SLOTS, share=ahead + 3)
+        super().__init__(num_workers, Starter(context), quota, Watch(timeout_s), max_restarts=max_restarts)
         self._init = init
-        self._max_restarts = max_restarts
         self._restarted = restarted
-        self._quota = Quota(limit=num_workers * ahead + _SPARE_SLOTS, share=ahead + 3)
-        self._cargo = Cargo()
-        self._crew: Crew | None = None
-        self._surroundings: Surroundings | None = None
-        self._sessions: dict[int, Session] = {}
-        self._probes: dict[Member, Probe] = {}
-        self._opened = self._restarts = 0
-        self._watch = Watch(timeout_s)
+        self._opened = 0
         self._lock = threading.RLock()
         self._left: deque[Session] = deque()  # closed where no message may be sent: amid another, or by the collector
         self._torn = False  # messages are being sent, or an interrupt came amid them: one may be lost
@@ -88,8 +74,8 @@ class ProcessPool:
 
     # ---------------------------------------------------------------------------------------------------- sessions
 
-    def open(self, role: Role, *, pinned: int | None = None) -> Session:
-        """An executor for one epoch, of the dataset as it is now.
+    def open(self, role: Role, *, pinned: int | None = None, like: Any = None) -> Session:
+        """An executor for one epoch, of the dataset as it is now, or of that of another executor.
 
         Raises:
             CannotShip: a part of it cannot be sent to a worker process.
@@ -97,15 +83,15 @@ class ProcessPool:
         """
         with self._lock:
             self._mend()
-            shipment, is_new, self._starter = self._cargo.of(self._kit(role.recipe), self._starter)
+            known = None if like is None else (like.shipment, False, self._starter)
+            shipment, is_new, self._starter = known or self._cargo.of(self._kit(role.recipe), self._starter)
             if is_new:
                 with suppress(OSError):  # starting a worker will say so
                     self._starter.prepare(self._cargo[shipment].skeleton)
             if is_new and self._starter.method == "fork":
                 self._torn = True  # other workers are needed: a lock is where it was when the worker was forked
             self._opened += 1
-            session = Session(self, self._opened, role, shipment=shipment, pinned=pinned)
-            self._sessions[session.number] = session
+            session = self._sessions[self._opened] = Session(self, self._opened, role, shipment=shipment, pinned=pinned)
             self._drop_cargo()
         return session
 
@@ -154,9 +140,11 @@ class ProcessPool:
     # ------------------------------------------------------------------------------------------------------- tasks
 
     def submit(self, session: Session, task: Task) -> None:
-        """Give a task to the worker that has the least to do."""
+        """Give a task to the worker that has the least to do; to none if the session was closed by another thread."""
         with self._lock:
             self._mend()
+            if session.number not in self._sessions:
+                return
             self._torn = True
             session.pending[task.plan.step] = task
             try:
@@ -174,176 +162,24 @@ class ProcessPool:
             self.turn(executors)
 
     def turn(self, waiting: Sequence[Session] = ()) -> None:
-        """Hear the workers, once; if sessions are ``waiting``, wait until one of them speaks, is dead, or is late."""
+        """Hear the workers, once; if sessions are ``waiting``, first wait a while until one speaks, or ought to."""
         with self._lock:
             self._mend()
             crew = self._crew
+            waits = any(each.pending for each in waiting) and not any(each.outcomes for each in waiting)
             if crew is not None:
-                waits = any(each.pending for each in waiting) and not any(each.outcomes for each in waiting)
-                speaking, dead = crew.wait(self._watch.patience_s(crew) if waits else 0)
+                patience_s = at_most_s(self._watch.patience_s(crew), self._sessions.values()) if waits else 0
+                speaking, dead = crew.wait(patience_s)
                 self._torn = self._crew is crew  # not if a signal handler has closed the loader
                 try:
                     self._attend(crew, speaking, dead)
                 except (OSError, MemoryError) as error:
                     self._fail(error)
                 self._torn = False
+                self._watch.warn()
         self._settle()
-
-    def _attend(self, crew: Crew, speaking: list[Member], dead: list[Member]) -> None:
-        """Do what is to be done for those that speak, are dead, are late, or have nothing to do."""
-        for member in (*speaking, *dead):
-            self._hear(member)
-        for member in dead:
-            self._lose(member)
-        for member in self._watch.late(crew):
-            if member in crew and self._crew is crew:
-                member.dump()
-                self._hear(member)
-                self._lose(member, late_s=self._watch.timeout_s)
-        if not speaking and not dead:
-            self._watch.warn()
-        self._share_out()
-        if self._crew is crew:
-            crew.flush()
-
-    def _started(self) -> Crew:
-        """The workers, all of them, started if they are not."""
-        if self._crew is None:
-            self._crew = Crew(self.num_workers, self._quota)
-            self._surroundings = capture()
-        for number in range(self.num_workers):
-            if number not in self._crew.members:
-                self._start(self._crew, number)
-        return self._crew
-
-    def _start(self, crew: Crew, number: int, *, extra: bool = False) -> Member:
-        assert self._surroundings is not None
-        return crew.start(self._starter, number, self._surroundings, extra=extra)
-
-    def _give(self, session: Session, task: Task, crew: Crew) -> None:
-        if session.pinned is not None:
-            member = crew.members[session.pinned % self.num_workers]
-        else:
-            member = min(crew.members.values(), key=_load)
-        self._introduce(session, member)
-        member.give(session.number, task)
-
-    def _introduce(self, session: Session, member: Member) -> None:
-        """See to it that a worker has what it was sent for the session, and knows the session."""
-        if session.number in member.sessions:
-            return
-        if session.shipment not in member.shipments:
-            member.load(session.shipment, *self._cargo.message(session.shipment))
-        member.sessions.add(session.number)
-        role = session.role
-        order = role.recipe.order if role.recipe.policy.action == "replace" else None
-        content = session.number, session.shipment, role.epoch, role.stream, order
-        member.tell(messages.order(Order.OPEN, *content))
-
-    def _hear(self, member: Member) -> None:
-        for done, value, error in member.reports():
-            self._watch.heard()
-            if member in self._probes:
-                tried = self._probes[member].task
-                self._probe_on(member, done.outcome(tried, value) if error is None else Outcome(tried, error=error))
-                return
-            task = member.tasks.pop((done.session, done.step), None)
-            session = self._sessions.get(done.session)
-            if session is not None and (task := task or session.pending.get(done.step)) is not None:
-                # a task that was taken away may be done all the same
-                session.put(done.outcome(task, value) if error is None else Outcome(task, error=error))
-        if member.channel.ended and self._crew is not None:
-            self._crew.mute(member)
-
-    def _share_out(self) -> None:
-        """Give what waits behind a slow batch to workers that have nothing to do."""
-        if self._crew is None:
-            return
-        members = list(self._crew.members.values())
-        for idle in members:
-            if idle.tasks:
-                continue
-            busiest = max(members, key=_load)
-            movable = [key for key in list(busiest.tasks)[1:] if self._sessions[key[0]].pinned is None]
-            if not movable:
-                return
-            session, step = movable[0]
-            task = busiest.take_back(session, step)
-            self._introduce(self._sessions[session], idle)
-            idle.give(session, task)
-
-    # ------------------------------------------------------------------------------------------------------ deaths
-
-    def _lose(self, member: Member, late_s: float = 0.0) -> None:
-        """A worker is dead: replace it, and have its tasks done again."""
-        crew = self._crew
-        if crew is None or member not in crew:
-            return
-        tasks = list(member.tasks.items())
-        death = self._watch.told(crew.bury(member, late_s))
-        probe = self._probes.pop(member, None)
-        if probe is not None and member.is_ready:
-            self._probe_found(probe, death)
-            return
-        if self._restarts >= self._max_restarts:
-            self._give_up(deaths.exhausted(death, self._max_restarts))
-            return
-        self._restarts += 1
-        self._restarted()
-        if probe is not None:  # it never came to read its sample
-            self._look_into(probe.session, probe.task, probe.death)
-            return
-        self._start(crew, member.number)
-        for place, ((number, _), task) in enumerate(tasks):
-            session = self._sessions.get(number)
-            if session is None or task.plan.step not in session.pending:
-                continue  # nobody wants it, or another worker has done it
-            if place == 0 and member.is_ready:
-                task = task._replace(attempt=task.attempt + 1)  # noqa: PLW2901 -- the same task, once more
-                session.pending[task.plan.step] = task
-                if task.attempt >= _DEATHS:
-                    self._look_into(session, task, death)
-                    continue
-            self._give(session, task, crew)
-
-    def _look_into(self, session: Session, task: Task, death: Death) -> None:
-        """Find the sample that kills its worker."""
-        if session.pinned is not None:  # what it reads follows what it has read before: it cannot be done elsewhere
-            session.put(Outcome(task, error=deaths.killer_batch(task, death)))
-            return
-        assert self._crew is not None
-        member = self._start(self._crew, death.number, extra=True)
-        self._probes[member] = Probe(session, task, death)
-        self._probe_on(member)
-
-    def _probe_on(self, member: Member, made: Outcome | None = None) -> None:
-        """The next sample, after one that was ``made`` and did no harm."""
-        probe = self._probes[member]
-        member.tasks.clear()
-        task = probe.next()
-        if task is not None:
-            self._introduce(probe.session, member)
-            member.give(probe.session.number, task)
-            return
-        del self._probes[member]
-        assert made is not None
-        assert self._crew is not None
-        probe.session.put(made)
-        member.kill()
-        self._crew.bury(member)
-
-    def _probe_found(self, probe: Probe, death: Death) -> None:
-        task, session = probe.task, probe.session
-        if probe.is_at_whole:
-            session.put(Outcome(task, error=deaths.killer_batch(task, death)))
-            return
-        text = deaths.killer_sample(task, probe.position, death)
-        if session.role.recipe.policy.action == "raise":
-            session.put(Outcome(task, error=WorkerError(text)))
-        elif task.plan.step in session.pending and self._crew is not None:
-            task = task._replace(attempt=0, fatal=(*task.fatal, (probe.position, text)))
-            session.pending[task.plan.step] = task
-            self._give(session, task, self._crew)
+        if waits and not any(each.outcomes for each in waiting):
+            give_way()
 
     # ---------------------------------------------------------------------------------------------------- ending
 
@@ -358,12 +194,6 @@ class ProcessPool:
                 session.close()
             self._cargo.close()
             self._starter.close()
-
-    def _end_crew(self) -> None:
-        crew, self._crew = self._crew, None
-        self._probes.clear()
-        if crew is not None:
-            crew.end()
 
     def _mend(self) -> None:
         """After an interrupt in the middle of things: begin anew with other workers, and do all again."""
@@ -381,18 +211,3 @@ class ProcessPool:
         except (OSError, MemoryError) as error:
             self._fail(error)
         self._torn = False
-
-    def _fail(self, error: OSError | MemoryError) -> None:
-        """There is no process, pipe, memory or descriptor to go on with."""
-        self._give_up(deaths.without_means(error))
-
-    def _give_up(self, error: WorkerError) -> None:
-        """Answer all tasks with an error; a later one begins anew."""
-        self._restarts = 0
-        for session in list(self._sessions.values()):
-            session.fail(error)
-        self._end_crew()
-
-
-def _load(member: Member) -> int:
-    return len(member.tasks)

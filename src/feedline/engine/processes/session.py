@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 
+_CLOSED = "the loader was closed: iterate over it again for a new epoch"
+
+
 class _Pool(Protocol):
     def submit(self, session: Session, task: Task) -> None: ...
     def turn(self, waiting: Sequence[Session] = ()) -> None: ...
@@ -45,30 +48,46 @@ class Session:
         self.pending: dict[int, Task] = {}
         self.outcomes: deque[Outcome] = deque()
         self.has_failed = False
+        self._closed = False
         self._pool = pool
 
     def submit(self, task: Task) -> None:
-        """Take a task; returns at once."""
+        """Take a task; returns at once.
+
+        Raises:
+            RuntimeError: the executor is closed.
+        """
+        if self._closed:
+            raise RuntimeError(_CLOSED)
         self._pool.submit(self, task)
 
     def poll(self) -> Outcome | None:
         """An outcome, if there is one."""
         if not self.outcomes:
             self._pool.turn()
-        return self.outcomes.popleft() if self.outcomes else None
+        return self._next() if self.outcomes else None
 
     def collect(self) -> Outcome:
         """Wait for an outcome of any task that was submitted and not collected yet."""
         while not self.outcomes:
+            if self._closed:
+                raise RuntimeError(_CLOSED)
             if not self.pending:
                 raise RuntimeError("nothing is under way: no task was submitted, or the loader was closed meanwhile")
             self._pool.turn((self,))
-        return self.outcomes.popleft()
+        return self._next()
+
+    def _next(self) -> Outcome:
+        outcome = self.outcomes[0]
+        del self.outcomes[0]  # no call, after which Ctrl-C could come before the outcome is returned
+        return outcome
 
     def put(self, outcome: Outcome) -> None:
         """Take an outcome, if it is the first one for its task."""
-        if self.pending.pop(outcome.task.plan.step, None) is not None:
-            self.outcomes.append(outcome)
+        step = outcome.task.plan.step
+        if step in self.pending:
+            del self.pending[step]  # nothing is called from here on, and Ctrl-C does not come
+            self.outcomes += (outcome,)
 
     def fail(self, error: Exception) -> None:
         """End all that is under way with an error."""
@@ -78,6 +97,7 @@ class Session:
 
     def close(self) -> None:
         """Give up what is under way. May be called again."""
+        self._closed = True
         self.pending.clear()
         self.outcomes.clear()
         self._pool.leave(self)

@@ -107,10 +107,7 @@ class Shipment:
     def received(self) -> Any:
         """What a worker makes of it, made here: for a look at it. It needs no descriptors of the user's."""
         blocks = [
-            Block.attach(
-                block.nbytes, descriptor=None if block.name else os.dup(block.descriptor), name=block.name, private=True
-            )
-            for block in self.blocks
+            Block.attach(block.nbytes, descriptor=os.dup(block.descriptor), private=True) for block in self.blocks
         ]
         return unpack(self.payload, blocks, self.spans, ())
 

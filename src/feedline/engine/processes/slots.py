@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Placed", "Quota", "SlotReader", "SlotWriter"]
 
 _ALIGNMENT = 64  # a cache line, and what JAX asks for to use memory in place
+_FADING = 4  # what a large batch took is reckoned with for a few batches: a quarter less each time
 _HEADROOM = 8  # a new slot has an eighth more room than the batch it is made for: the next may be a little longer
 
 
@@ -52,7 +53,7 @@ class Placed(NamedTuple):
         block: the slot's memory, if the parent has not seen it yet.
         description: see `packing.packed`; empty: as that of the batch before.
         spans: offset and size of each part.
-        nbytes: the memory of the parts.
+        nbytes: the memory of the parts, wherever they are.
     """
 
     slot: int | None
@@ -95,15 +96,13 @@ class SlotWriter:
         self._slot: _Slot | None = None
         self._bytes = _NOTHING
         self._start = self._used = 0
-        self._typical = 0  # what the last batch took
+        self._typical = 0  # what the last batches took, the largest of them
         self._described = b""
 
     def begin(self) -> None:
         """Begin a batch: in a free slot, or in a new one if it is known how large."""
-        slot = next((slot for slot in reversed(self._free) if slot.is_idle), None)  # the last one used is the warmest
-        if slot is not None:
-            self._free.remove(slot)
-        elif self._typical:
+        slot = self._found(self._typical) or self._found(0)
+        if slot is None and self._typical:
             slot = self._new(self._typical)
         self._enter(slot)
 
@@ -129,24 +128,31 @@ class SlotWriter:
         except BaseException:
             self.end()
             raise
-        nbytes = sum([span[1] for span in spans])
         slot = self._slot
         if slot is None:  # no parts, or no memory for them
             self._described = b""
             whole = Packed(description, parts) if not parts else packed(value, whole=True)
-            return Placed(None, None, whole.description, [], nbytes)
+            return Placed(None, None, whole.description, [], sum([part.nbytes for part in parts]))
         known, self._described = description == self._described, description
         block = None if slot.is_known else slot.block
         slot.is_known = True
-        self._typical = self._used
+        self._typical = max(self._used, self._typical - self._typical // _FADING)
         self._slot, self._bytes = None, _NOTHING
-        return Placed(slot.number, block, b"" if known else description, spans, nbytes)
+        return Placed(slot.number, block, b"" if known else description, spans, sum([span[1] for span in spans]))
 
     def end(self) -> None:
         """Give the batch up: its slot is free again."""
         if self._slot is not None:
             self._free.append(self._slot)
         self._enter(None)
+
+    def recall(self, placed: Placed) -> None:
+        """What was placed last is not sent: its slot is free again."""
+        self._described = b""
+        if placed.slot is not None:
+            slot = self._slots[placed.slot]
+            slot.is_known = placed.block is None
+            self._free.append(slot)
 
     def free(self, number: int) -> None:
         """The parent sees a slot no more."""
@@ -161,12 +167,26 @@ class SlotWriter:
         self._bytes = _NOTHING if slot is None else slot.view()
         self._start = 0 if slot is None else slot.block.address
 
-    def _new(self, nbytes: int) -> _Slot | None:
-        """A slot with a little more room than that; None where there is no memory for it."""
+    def _found(self, nbytes: int) -> _Slot | None:
+        """A free slot that large; of several the last one used, which is the warmest."""
+        for slot in reversed(self._free):
+            if slot.is_idle and slot.block.nbytes >= nbytes:
+                self._free.remove(slot)
+                return slot
+        return None
+
+    def _new(self, nbytes: int, small: _Slot | None = None) -> _Slot | None:
+        """A slot with a little more room than that, in place of a ``small`` one; None where there is no memory for it.
+
+        The parent learns of it as of a new one: it forgets the small one's memory for that.
+        """
         try:
             block = Block.create(nbytes + nbytes // _HEADROOM)
         except OSError:
             return None
+        if small is not None:
+            small.block, small.is_known = block, False
+            return small
         self._made += 1
         slot = self._slots[self._made] = _Slot(self._made, block)
         return slot
@@ -195,13 +215,14 @@ class SlotWriter:
     def _moved(self, parts: Sequence[NDArray[Any]]) -> list[tuple[int, int]]:
         """The parts in another slot, large enough for all of them; no spans where there is no memory for it."""
         sizes = [part.nbytes for part in parts]
-        slot = self._new(sum(map(_aligned, sizes)))
-        small = self._slot
+        needed, small = sum(map(_aligned, sizes)), self._slot
+        slot = self._found(needed) or self._new(needed, small)
         self._enter(slot)
-        if small is not None and not small.is_known:
-            del self._slots[small.number]  # nobody has seen it, and it is too small
-        elif small is not None:
-            self._free.append(small)
+        if small is not None and small is not slot:
+            if small.is_known:
+                self._free.append(small)
+            else:
+                del self._slots[small.number]  # nobody has seen it, and it is too small
         if slot is None:
             return []
         spans = []
@@ -253,7 +274,7 @@ class SlotReader:
         self._build: Callable[[Sequence[NDArray[np.uint8]]], Any] = unpacker(packed(()).description)
 
     def add(self, number: int, block: Block) -> None:
-        """A slot that the worker has made."""
+        """A slot that the worker has made, or made anew."""
         self._blocks[number] = block
 
     def take(self, placed: Placed) -> Any:

@@ -1,4 +1,4 @@
-"""How long workers may take: which are late, and what to say where nothing comes and nothing is due.
+"""How long workers may take: which are late, and what to say where nothing comes, or comes the slow way.
 
 Guarantee: a deadline runs while a worker is at a batch, never while it waits for the parent. Monotonic clocks only.
 """
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
     from feedline.engine.processes.deaths import Death
     from feedline.engine.processes.member import Member
+    from feedline.engine.processes.messages import Done
 
 __all__ = ["Watch"]
 
-_STARTING_S = 60.0  # beyond the deadline, for who is not ready: a machine under load takes seconds to import torch
+_STARTING_S = 60.0  # beyond the deadline, for a process that is to start: a machine under load takes its time
+_LOADING_S = 20.0  # beyond the deadline, for unpacking the dataset and for worker_init_fn
 _PATIENCE_S = 10.0  # after a death and without a deadline, when to say that a worker may wait for a lock that is lost
 
 
@@ -34,10 +36,13 @@ class Watch:
         self.timeout_s = timeout_s
         self._deaths: deque[Death] = deque(maxlen=4)  # after which nobody was told of a lost lock yet
         self._last_report = 0.0
+        self._unshared: int | None = 0  # the bytes of a batch that came without shared memory; None: it was told
 
-    def heard(self) -> None:
+    def heard(self, done: Done) -> None:
         """A worker has reported."""
         self._last_report = time.monotonic()
+        if self._unshared == 0 and done.placed is not None and done.placed.slot is None:
+            self._unshared = done.placed.nbytes
 
     def told(self, death: Death) -> Death:
         """Remember a death; one by lateness says which came before it, and may have left a lock behind."""
@@ -62,7 +67,14 @@ class Watch:
         return [member for member in members if member.tasks and self._due(member) <= now]
 
     def warn(self) -> None:
-        """Without a deadline, speak up when a lock may be lost."""
+        """Speak up once where there is no shared memory; and without a deadline when a lock may be lost."""
+        if self._unshared:
+            nbytes, self._unshared = self._unshared, None
+            warnings.warn(
+                f"no shared memory for a batch of {nbytes} bytes: batches come through a pipe, more slowly; free "
+                f"memory, allow more open files (ulimit -n), or use smaller batches or fewer workers",
+                stacklevel=2,
+            )
         silent_s = time.monotonic() - self._last_report
         if self.timeout_s or not self._deaths or silent_s < _PATIENCE_S:
             return
@@ -75,4 +87,10 @@ class Watch:
         )
 
     def _due(self, member: Member) -> float:
-        return member.since + self.timeout_s + (_STARTING_S if member.loading else 0.0)
+        return member.since + self.allowed_s(member)
+
+    def allowed_s(self, member: Member) -> float:
+        """How long it may take over what it is at."""
+        if not member.is_up:
+            return self.timeout_s + _STARTING_S
+        return self.timeout_s + (_LOADING_S if member.loading else 0.0)

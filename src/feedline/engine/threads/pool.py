@@ -17,11 +17,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from feedline.checks import integer
-from feedline.engine.crew import Crew, Job, Rules
 from feedline.engine.making import MapMaker
-from feedline.engine.splitting import SplitBatch, is_splittable, parts_of
-from feedline.engine.stream import stream_maker
+from feedline.engine.streams.making import stream_maker
 from feedline.engine.task import Outcome
+from feedline.engine.threads.crew import Crew, Job, Rules
+from feedline.engine.threads.splitting import SplitBatch, is_splittable, parts_of
 from feedline.engine.worker import WorkerInfo
 from feedline.errors import WorkerError
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from feedline.engine.arena import Arena
-    from feedline.engine.crew import Worker
     from feedline.engine.executor import PooledExecutor
     from feedline.engine.task import Maker, Role, Task
+    from feedline.engine.threads.crew import Worker
 
 __all__ = ["ThreadExecutor", "ThreadPool"]
 
@@ -68,7 +68,7 @@ class ThreadPool:
         self._shared: Crew | None = None
         weakref.finalize(self, _stop, self._crews)  # also at the interpreter's exit
 
-    def open(self, role: Role, *, pinned: int | None = None) -> ThreadExecutor:
+    def open(self, role: Role, *, pinned: int | None = None, like: PooledExecutor | None = None) -> ThreadExecutor:  # noqa: ARG002 -- all share the dataset
         """An executor for one epoch. Several may be open at once, and share the threads.
 
         What is pinned to a worker has a thread of its own: it waits for no other epoch's tasks, and what a stream holds

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from feedline.engine.keys import GivenUp
-from feedline.engine.making import MapMaker, add_note, located
+from feedline.engine.making import MapMaker, add_note, located, no_exception
 from feedline.engine.task import Outcome
 from feedline.engine.worker import WorkerInfo, entered
 from feedline.errors import WorkerError
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from feedline.engine.arena import Arena
-    from feedline.engine.splitting import SplitBatch
     from feedline.engine.task import Batch, Maker, Task
+    from feedline.engine.threads.splitting import SplitBatch
 
 __all__ = ["Client", "Crew", "Job", "Rules", "Worker"]
 
@@ -217,12 +217,7 @@ class Worker(threading.Thread):
         except Exception as error:  # noqa: BLE001 -- a dataset may raise whatever it is asked
             return Outcome(task, error=located(error, task.plan, self.where))
         except BaseException as error:  # noqa: BLE001 -- SystemExit and its like: others wait for this thread
-            failed = WorkerError(
-                f"the code of epoch {task.plan.epoch}, step {task.plan.step} raised {type(error).__name__} in "
-                f"{self.where}; raise an Exception instead"
-            )
-            failed.__cause__ = error
-            return Outcome(task, error=failed)
+            return Outcome(task, error=no_exception(error, task.plan, self.where))
         return made if made is None or made.batch is None else _measured(made, made.batch)
 
     def _made(self, job: Job, maker: Maker) -> Outcome | None:

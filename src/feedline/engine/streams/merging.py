@@ -13,8 +13,8 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from feedline.engine.stream_handing import Read, is_stale
-from feedline.engine.stream_reading import IN_A_ROW
+from feedline.engine.streams.handing import Read, is_stale
+from feedline.engine.streams.reading import IN_A_ROW
 from feedline.engine.task import Stretch, Task
 from feedline.errors import FeedlineError
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from feedline.order.plan import BatchPlan
 
 __all__ = ["Items", "Line", "NotYetError", "Source"]
+
+
+MOST_LOST = 2  # errors in a row of a pool that lost its reader: a third reader would be lost at the same item
 
 
 class Line:
@@ -50,6 +53,7 @@ class Line:
         self._stands = start  # up to where answers were taken
         self._failed: tuple[Any, ...] = ()  # the samples that failed since
         self._drains = False
+        self._losses = 0  # errors of the pool's own since an answer
         self.next = start
         self.items = 0
 
@@ -57,6 +61,11 @@ class Line:
     def length(self) -> int:
         """How many stretches are under way."""
         return len(self._counts)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether readers keep dying, or hanging: the next one would too."""
+        return self._losses >= MOST_LOST
 
     @property
     def may_ask(self) -> bool:
@@ -73,10 +82,15 @@ class Line:
 
     def answers(self) -> Iterator[Outcome]:
         """What has come and follows what came before; all else is asked for again."""
+        known: Exception | None = None  # a pool that gives up answers all that is under way with one error: one loss
         while (outcome := self._executor.poll()) is not None:
             count = self._counts.popleft()
             self.items -= count
             batch, start = outcome.batch, outcome.task.items.start
+            if batch is not None:
+                self._losses = 0
+            elif outcome.error is not None and outcome.error is not known:
+                self._losses, known = self._losses + 1, outcome.error
             follows = start == self._stands
             if follows:  # an error without a position is the pool's
                 self._stands = (start + count * self._gives_up) if batch is None else batch.until
@@ -98,6 +112,7 @@ class _Entry(NamedTuple):
     item: Any = None
     failures: tuple[FailedSample, ...] = ()
     error: Exception | None = None
+    is_lost: bool = False  # the error is the pool's, of a reader that was lost
 
     @property
     def nbytes(self) -> int:
@@ -111,8 +126,10 @@ class Source:
         executor, line: by which it is asked.
         shard: the shard that its next item is of.
         shards: how many there are, once it is known.
+        is_lost: whether readers keep dying or hanging: what is left of its shards is given up, and it is closed.
         head: the stream's first items, where it passed over them.
         nbytes: how many bytes are there.
+        item_nbytes: how many an item of the last stretch had, on average; None before the first.
     """
 
     def __init__(self, executor: PooledExecutor, start: int, shard: int) -> None:
@@ -122,7 +139,9 @@ class Source:
         self.shards: int | None = None
         self.head: list[Any] = []
         self._entries: deque[_Entry] = deque()
+        self.is_lost = False
         self.nbytes = 0
+        self.item_nbytes: int | None = None
 
     @property
     def length(self) -> int:
@@ -132,14 +151,32 @@ class Source:
     @property
     def has_ended(self) -> bool:
         """Whether the reader has no more items."""
-        return self.shards is not None and self.shard >= self.shards
+        return self.is_lost or (self.shards is not None and self.shard >= self.shards)
 
-    def take(self, outcome: Outcome) -> None:
-        """Take what the reader has read."""
+    def may_hold(self, nbytes: int) -> bool:
+        """Whether more may be asked for, to judge by the items that came; before the first, one stretch."""
+        if self.item_nbytes is None:
+            return not self.line.items
+        return self.nbytes + self.line.items * self.item_nbytes < nbytes
+
+    def hear(self) -> bool:
+        """Take what has come from the reader; whether it was found to be lost now."""
+        if self.is_lost:
+            return False
+        for outcome in self.line.answers():
+            self._take(outcome)
+        self.is_lost = self.line.is_lost
+        if self.is_lost:  # what is under way would cost the pool more workers
+            self.executor.close()
+        return self.is_lost
+
+    def _take(self, outcome: Outcome) -> None:
         if outcome.error is not None or outcome.batch is None:
-            self._put(_Entry(self.shard, failures=outcome.failures, error=outcome.error))
+            is_lost = outcome.batch is None
+            self._put(_Entry(self.shard, failures=outcome.failures, error=outcome.error, is_lost=is_lost))
             return
         read: Read = outcome.batch.value
+        before = self.nbytes
         failed = deque(zip(read.failed, outcome.failures, strict=True))
         for place, (shard, item) in enumerate(zip(read.owners, read.items, strict=True)):
             while failed and failed[0][0] == place:
@@ -149,6 +186,8 @@ class Source:
             self._fail(failure)
         self.shard, self.shards = read.shard, read.shards
         self.head = self.head or read.head
+        if read.items:
+            self.item_nbytes = (self.nbytes - before) // len(read.items)
 
     def _fail(self, failure: FailedSample) -> None:
         shard = failure.index[0] if isinstance(failure.index, tuple) else 0
@@ -168,7 +207,7 @@ class Source:
             entry = self._entries.popleft()
             self.nbytes -= entry.nbytes
             return entry
-        if self.shards is not None and (self._entries or self.shard > shard):
+        if self.is_lost or (self.shards is not None and (self._entries or self.shard > shard)):
             return None
         raise NotYetError
 
@@ -226,7 +265,7 @@ class Items:
                 self._failures += entry.failures
             if entry.error is not None:
                 self._in_a_row += 1
-                if not passing or self._in_a_row > IN_A_ROW:
+                if not passing or entry.is_lost or self._in_a_row > IN_A_ROW:
                     self._in_a_row = 0
                     raise entry.error
             elif not entry.failures:
@@ -237,11 +276,18 @@ class Items:
                 if len(self._head) < self._keep:
                     self._head.append(entry.item)
 
+    def _is_over(self) -> bool:
+        """Whether all shards are done with, as far as a reader is left that can tell how many there are."""
+        known = [source.shards for source in self._sources if source.shards is not None]
+        if known:
+            return self._shard >= known[0]
+        return all(source.is_lost and not source.length for source in self._sources)
+
     def _next(self) -> _Entry:
         while True:
-            source = self._sources[self.reader]
-            if source.shards is not None and self._shard >= source.shards:
-                if self.position < self._goal:
+            source, passing = self._sources[self.reader], self.position < self._goal
+            if self._is_over():
+                if passing and not any(each.is_lost for each in self._sources):
                     raise FeedlineError(
                         f"the state says that {self._goal} samples were delivered, but the stream ended after "
                         f"{self.position}; resume with the dataset that the state was taken from"
@@ -253,4 +299,8 @@ class Items:
                 self._tells_head = False
             if entry is not None:
                 return entry
+            if (
+                passing and source.is_lost and source.shard <= self._shard
+            ):  # how many of its items were delivered before, nobody knows
+                raise StopIteration
             self._shard += 1

@@ -23,7 +23,7 @@ from feedline.engine.executor import SerialExecutor
 from feedline.engine.making import MapMaker
 from feedline.engine.policy import ErrorPolicy
 from feedline.engine.task import Recipe, Role, StreamStart, Task
-from feedline.engine.threads import ThreadPool
+from feedline.engine.threads.pool import ThreadPool
 from feedline.errors import WorkerError
 from feedline.order.plan import BatchPlan, Geometry
 
@@ -329,6 +329,38 @@ def test_a_part_past_its_deadline_fails_its_batch(pool):
     assert isinstance(outcomes[0].error, WorkerError)
     assert outcomes[1].batch.value.tolist() == list(range(8, 16))
     held.go.set()
+
+
+def test_where_a_part_hangs_the_others_read_no_further(pool):
+    first, second = threading.Event(), threading.Event()
+    go, goes_on, meeting = threading.Event(), threading.Event(), threading.Barrier(2)
+    hung, read = [], []
+
+    def sample(i):
+        read.append(i)
+        if i == 0:
+            hung.append(threading.current_thread())
+            first.set()
+            assert go.wait(LONG_S)
+        elif i == 4:
+            second.set()
+            assert goes_on.wait(LONG_S)
+        elif i >= 8:
+            meeting.wait(LONG_S)
+        return i
+
+    executor = pool(2, timeout_s=LONG_S).open(role(sample))
+    executor.submit(tasks(8, 8)[0])
+    assert first.wait(LONG_S)
+    assert second.wait(LONG_S)
+    hung[0].begun -= 2 * LONG_S  # as if it had hung for so long
+    assert isinstance(executor.collect().error, WorkerError)
+    goes_on.set()
+    for task in tasks(10, 1)[8:]:  # both threads come to them: the part is over
+        executor.submit(task)
+    assert sorted(executor.collect().batch.value.tolist() for _ in range(2)) == [[8], [9]]
+    assert sorted(read) == [0, 4, 8, 9]
+    go.set()
 
 
 def test_threads_that_hang_in_a_closed_epoch_do_not_hold_up_the_next(pool):
@@ -652,7 +684,7 @@ from feedline import default_collate
 from feedline.engine.arena import Arena
 from feedline.engine.policy import ErrorPolicy
 from feedline.engine.task import Recipe, Role, Task
-from feedline.engine.threads import ThreadPool
+from feedline.engine.threads.pool import ThreadPool
 from feedline.order.plan import BatchPlan
 inside = threading.Event()
 class Hangs:

@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import queue
 import threading
+import typing
 from collections import deque
 from contextlib import contextmanager
 
@@ -19,9 +20,12 @@ from feedline.batching import default_collate, default_convert
 from feedline.engine.arena import Arena
 from feedline.engine.executor import SerialExecutor
 from feedline.engine.pipeline import Pipeline
-from feedline.engine.stream import stream_maker
-from feedline.engine.streaming import StreamExecutor
-from feedline.engine.task import Outcome, Recipe, Role, StreamStart, Task
+from feedline.engine.policy import FailedSample
+from feedline.engine.streams import executor as stages
+from feedline.engine.streams.executor import StreamExecutor
+from feedline.engine.streams.making import stream_maker
+from feedline.engine.streams.merging import Line, Source
+from feedline.engine.task import Batch, Outcome, Recipe, Role, StreamStart, Task
 from feedline.engine.window import Window
 from feedline.engine.worker import WorkerInfo, entered
 from feedline.errors import WorkerError
@@ -49,7 +53,7 @@ class Pool:
         for thread in self.threads:
             thread.start()
 
-    def open(self, role, *, pinned=None):
+    def open(self, role, *, pinned=None, like=None):
         return Session(self, role, pinned)
 
     def wait(self, executors):
@@ -637,3 +641,139 @@ def test_where_the_pool_gives_up_a_reader_its_batch_is_read_again_or_passed_over
     batches = [(outcome.batch.value[0].tolist(), outcome.batch.until) for outcome in made[1:] if outcome.batch]
     whole = [([0, 1, 2, 3], 4), ([4, 5, 6, 7], 8), ([8, 9, 10, 11], 12)]
     assert batches == (whole if mapped else whole[1:])
+
+
+# ------------------------------------------------------------------------------------------------------- particulars
+
+
+@kinds
+def test_what_a_batch_transform_draws_is_the_batchs_own(kind):
+    role = role_of(KINDS[kind](40), 4, batch_transform=lambda batch: (*batch, feedline.rng().integers(1 << 40)))
+    expected = run(role)
+    assert len({made[1][-1] for made in expected}) == 10
+    assert run(role, 2, remote=True) == expected
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("position", [0, 12])
+@remotes
+def test_ranks_that_lack_the_first_items_are_padded_with_them(rank, position, remote):
+    dataset = Numbers(25).map(noisy)
+    role = role_of(dataset, 4, shard=(rank, 3, "pad"), position=position)
+    expected = run(role_of(dataset, 4, shard=(rank, 3, "pad")))[position // 12 :]
+    assert expected[-1][1][0] == [24 if rank == 0 else rank - 1]
+    assert run(role, 2, remote=remote) == expected
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize("num_workers", [2, 3])
+def test_an_error_at_a_shards_first_item_is_that_shards(monkeypatch, on_error, num_workers):
+    """Also where the stretch before has read the shard before to its last item, and not that it was the last."""
+    monkeypatch.setattr(stages, "_BLOCK", 4)
+    role = role_of(Sharded([8, 4, 8, 4, 4, 3, 8], bad=[200, 300, 400, 500, 600]), 3, on_error=on_error)
+    assert run(role, num_workers, remote=True) == run(role)
+
+
+class Heavy(IterableDataset):
+    """Two shards of items of a kilobyte."""
+
+    read: typing.ClassVar = [0, 0]
+
+    def shards(self):
+        return 2
+
+    def iter_shard(self, shard):
+        for number in range(100):
+            self.read[shard] += 1
+            yield np.full(128, 100 * shard + number)
+
+    def __iter__(self):
+        raise AssertionError("shards are there")
+
+
+def test_items_read_ahead_are_bounded_by_their_bytes(monkeypatch):
+    monkeypatch.setattr(stages, "_BLOCK", 4)
+    monkeypatch.setattr(stages, "_AHEAD_NBYTES", 10_000)
+    Heavy.read[:] = 0, 0
+    with open_pool(2, remote=True) as pool:
+        made = outcomes(role_of(Heavy(), 4, collate_fn=lambda batch: [item[0] for item in batch]), pool)
+        numbers = [number for _ in range(10) for number in next(made).batch.value]
+        assert 0 < Heavy.read[1] <= 12
+        numbers += [number for outcome in made for number in outcome.batch.value]
+    assert numbers == [*range(200)]
+
+
+class Answers:
+    """An executor whose answers are given by hand."""
+
+    def __init__(self):
+        self.tasks, self.arrived = deque(), deque()
+        self.closed = False
+
+    def close(self):
+        self.closed = True
+
+    def submit(self, task):
+        self.tasks.append(task)
+
+    def poll(self):
+        return self.arrived.popleft() if self.arrived else None
+
+    def answer(self, until, samples, *, bad=None):
+        task = self.tasks.popleft()
+        failures = () if bad is None else (FailedSample(bad, 0, 0, ValueError()),)
+        error = None if bad is None else ValueError()
+        self.arrived.append(Outcome(task, Batch("some" if samples else None, samples, until), error, failures))
+
+    def lose(self, error):
+        self.arrived.append(Outcome(self.tasks.popleft(), error=error))
+
+
+def test_a_reader_lost_twice_in_a_row_is_closed_and_what_it_was_asked_for_costs_no_more_workers():
+    executor = Answers()
+    source = Source(executor, 0, 0)
+    plan = BatchPlan(0, 0, (), 0, 0)
+    for _ in range(5):
+        source.line.ask(plan, 4)
+    exhausted = WorkerError("no more workers")
+    executor.lose(exhausted)
+    executor.lose(exhausted)
+    assert not source.hear()
+    executor.answer(0, 0)  # a new reader lives
+    assert not source.hear()
+    executor.lose(WorkerError("killed"))
+    assert not source.hear()
+    assert not executor.closed
+    executor.lose(WorkerError("killed"))
+    assert source.hear()
+    assert not source.hear()
+    assert executor.closed
+    assert source.has_ended
+
+
+def test_after_a_short_answer_nothing_is_asked_until_all_is_answered():
+    executor = Answers()
+    line = Line(executor, 0)
+    plan = BatchPlan(0, 0, (), 0, 0)
+    for _ in range(3):
+        line.ask(plan, 4)
+    executor.answer(2, 2)
+    assert len(list(line.answers())) == 1
+    assert not line.may_ask
+    executor.answer(2, 0)
+    executor.answer(2, 0)
+    assert list(line.answers()) == []
+    assert line.may_ask
+    assert line.next == 2
+
+
+def test_a_new_reader_is_told_of_the_failures_since_the_last_item_and_no_others():
+    executor = Answers()
+    line = Line(executor, 0)
+    told_of = []
+    for until, samples, bad in [(0, 0, 0), (4, 4, None), (4, 0, 4), (4, 0, 4), (8, 4, None), (8, 0, 8)]:
+        line.ask(BatchPlan(0, 0, (), 0, 0), 4)
+        told_of.append(executor.tasks[0].items.failed)
+        executor.answer(until, samples, bad=bad)
+        assert len(list(line.answers())) == 1
+    assert told_of == [(), (0,), (), (4,), (4, 4), ()]

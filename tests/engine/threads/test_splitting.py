@@ -15,8 +15,8 @@ from feedline.engine.arena import Arena
 from feedline.engine.keys import GivenUp
 from feedline.engine.making import MapMaker
 from feedline.engine.policy import ErrorPolicy
-from feedline.engine.splitting import SplitBatch, is_splittable, parts_of
 from feedline.engine.task import Recipe, Task
+from feedline.engine.threads.splitting import SplitBatch, is_splittable, parts_of
 from feedline.order.plan import BatchPlan
 
 
@@ -38,6 +38,16 @@ class Odd(tuple):
 
     def __new__(cls, values):
         return super().__new__(cls, [*values, len(list(values))])
+
+
+class Shrunk(dict):
+    """A dict that drops what is at "y" when it is given an array there."""
+
+    def __setitem__(self, key, value):
+        if key == "y" and isinstance(value, np.ndarray):
+            del self["y"]
+        else:
+            super().__setitem__(key, value)
 
 
 def image(i):
@@ -177,6 +187,13 @@ def test_parts_that_disagree_or_fail_are_made_again_whole(name):
     outcome, was_split = split(recipe(Made(OTHER[name])), what, 3, [0, 1, 2])
     assert not was_split
     same_outcome(outcome, MapMaker(recipe(Made(OTHER[name])), Arena(), where="worker 1").make(what))
+
+
+def test_parts_of_which_an_array_is_lost_are_made_again_whole():
+    made, what = recipe(Made(lambda i: Shrunk({"x": i, "y": i}))), task(list(range(8)))
+    outcome, was_split = split(made, what, 2, [1, 0])
+    assert not was_split
+    same_outcome(outcome, MapMaker(made, Arena(), where="worker 1", seeds_globals=False).make(what))
 
 
 def test_samples_that_are_no_plain_arrays_are_seen_at_the_first_of_them():

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from feedline.datasets.mapped import taken_apart
 from feedline.engine.making import located
-from feedline.engine.stream import Promise, finishing, with_failures
-from feedline.engine.stream_merging import Items, Line, NotYetError, Source
-from feedline.engine.stream_reading import is_sharded
+from feedline.engine.streams.making import Promise, finishing, with_failures
+from feedline.engine.streams.merging import Items, Line, NotYetError, Source
+from feedline.engine.streams.reading import is_sharded
 from feedline.engine.task import Outcome, Task
 from feedline.order.plan import BatchPlan, Dealer
 
@@ -31,7 +31,7 @@ __all__ = ["StreamExecutor"]
 _BLOCK = 256  # items of a stretch at most: bookkeeping of 0.1 ms spread over as many is nothing
 _UNDER_WAY = 1024  # items asked for and not yet read, at most, or two stretches: enough to keep a reader busy
 _AHEAD = 1024  # items that each reader of shards holds ready: of JPEG files some 100 MB
-_AHEAD_NBYTES = 64 << 20  # and at most so many bytes, where items are bytes
+_AHEAD_NBYTES = 64 << 20  # and at most so many bytes, or a stretch, where items are bytes
 
 
 class StreamExecutor:
@@ -44,9 +44,6 @@ class StreamExecutor:
     Args:
         pool: whose workers make them.
         role: whose ``stream`` is not None, and of stage "whole".
-
-    Attributes:
-        executors: those of the pool that it is composed of.
     """
 
     def __init__(self, pool: Pool, role: Role) -> None:
@@ -54,12 +51,18 @@ class StreamExecutor:
         split = pool.num_workers > 1 and (bool(maps) or is_sharded(source))
         self._pool = pool
         self._stages: _Stages = _Apart(pool, role) if split else _Together(pool, role)
-        self.executors = self._stages.executors
         self._closed = self._torn = False
+
+    @property
+    def executors(self) -> tuple[PooledExecutor, ...]:
+        """Those of the pool that it is composed of; not those of readers that were given up."""
+        return self._stages.executors
 
     def submit(self, task: Task) -> None:
         """Take a task, and have its samples read."""
-        self._stages.waiting.append(task)
+        waiting = self._stages.waiting
+        if not any(each.plan.step == task.plan.step for each in waiting):  # Ctrl-C may have come after it was taken
+            waiting.append(task)
         self._advance()
 
     def collect(self) -> Outcome:
@@ -70,7 +73,9 @@ class StreamExecutor:
                 raise RuntimeError("the loader was closed: iterate over it again for a new epoch")
             self._advance()
             if stages.done:
-                return stages.done.popleft()
+                outcome = stages.done[0]
+                del stages.done[0]  # no call, after which Ctrl-C could come before the outcome is returned
+                return outcome
             if stages.is_idle:
                 raise RuntimeError("nothing is under way: collect() waits for a task that was submitted")
             self._pool.wait(self.executors)
@@ -156,6 +161,7 @@ class _Together(_Stages):
             if batch is not None:
                 self._delivers = True
                 self._promise.read_up_to(batch.until)
+        self._ended = self._ended or line.is_lost
         if self._ended:
             self._end()
         while line.may_ask and line.length < len(waiting):
@@ -173,18 +179,18 @@ class _Apart(_Stages):
         source, _ = taken_apart(role.recipe.dataset)
         self._sharded = is_sharded(source)
         readers = pool.num_workers if self._sharded else 1
-        self._sources = [
-            Source(
-                pool.open(
-                    replace(role, stream=replace(start, stage="read", reader=number, readers=readers)), pinned=number
-                ),
-                0 if self._sharded else start.position,
-                number,
+        self._finishing = first = pool.open(replace(role, stream=replace(start, stage="finish")))
+        executors = [
+            pool.open(
+                replace(role, stream=replace(start, stage="read", reader=number, readers=readers)),
+                pinned=number,
+                like=first,
             )
             for number in range(readers)
         ]
-        self._finishing = pool.open(replace(role, stream=replace(start, stage="finish")))
-        self.executors = (*(source.executor for source in self._sources), self._finishing)
+        begin = 0 if self._sharded else start.position
+        self._sources = [Source(executor, begin, number) for number, executor in enumerate(executors)]
+        self.executors = (*executors, first)
         geometry = start.geometry
         step = (start.position - start.origin) // geometry.span
         self._items = Items(self._sources, 0 if self._sharded else start.position, start.position)
@@ -203,8 +209,8 @@ class _Apart(_Stages):
     def advance(self) -> None:
         """Hand on what was read and what was finished, and have more read."""
         for source in self._sources:
-            for outcome in source.line.answers():
-                source.take(outcome)
+            if source.hear():
+                self.executors = tuple(each for each in self.executors if each is not source.executor)
         while (made := self._finishing.poll()) is not None:
             task, failures = self._made.pop(made.task.plan.step)
             self.done.append(with_failures(made._replace(task=task), failures))
@@ -253,7 +259,7 @@ class _Apart(_Stages):
                 and not source.has_ended
                 and source.length + line.items < wanted
                 and line.items < max(_UNDER_WAY, 2 * unit)
-                and source.nbytes < _AHEAD_NBYTES
+                and source.may_hold(_AHEAD_NBYTES)
             ):
                 plan = BatchPlan(self._epoch, self._asked, (), 0, 0)
                 line.ask(plan, unit if self._sharded else unit - (line.next - self._start.origin) % unit)

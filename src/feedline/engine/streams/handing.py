@@ -10,7 +10,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from feedline.engine.processes.returning import dumped
-from feedline.engine.stream_reading import Reader, check_opens_anew, reading_keys
+from feedline.engine.streams.reading import Reader, check_opens_anew, reading_keys
 from feedline.engine.task import Batch, Outcome
 from feedline.errors import FeedlineError
 

@@ -15,7 +15,7 @@ from feedline.datasets.mapped import taken_apart
 from feedline.engine.keys import Keys
 from feedline.engine.making import add_note, all_failed, finish, located
 from feedline.engine.policy import FailedSample
-from feedline.engine.stream_reading import FINISHING
+from feedline.engine.streams.reading import FINISHING
 from feedline.engine.task import Batch, Outcome
 from feedline.errors import WorkerError
 

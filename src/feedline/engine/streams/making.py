@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from feedline.datasets.mapped import taken_apart
 from feedline.engine.making import located
-from feedline.engine.stream_finishing import FinishMaker
-from feedline.engine.stream_handing import ReadMaker
-from feedline.engine.stream_reading import Reader, check_opens_anew, reading_keys
+from feedline.engine.streams.finishing import FinishMaker
+from feedline.engine.streams.handing import ReadMaker
+from feedline.engine.streams.reading import Reader, check_opens_anew, reading_keys
 from feedline.engine.task import Batch, Outcome, Stretch
 from feedline.order.plan import BatchPlan, Dealer
 from feedline.protocols import length_of

@@ -1,0 +1,1 @@
+"""Streams: how their items are read, handed on, merged and finished, in one place or by many workers."""

@@ -1,0 +1,1 @@
+"""Threads that make batches: the pool, its crew, and batches made in parts."""
