@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["build"]
 
 _WORKERS = 2
-_BATCH_SIZE = 16
+_BATCH_SIZE = 32
 _SAMPLE_S = 1e-3
 _TRIALS = 30  # the quickest of them is the loop's own time
 
@@ -60,7 +60,7 @@ def turns_for(seconds: float) -> int:
     return max(1, round(trial.turns * seconds / quickest))
 
 
-def build(samples: int = 1_536, seconds: float = _SAMPLE_S) -> Iterator[Case]:
+def build(samples: int = 3_072, seconds: float = _SAMPLE_S) -> Iterator[Case]:
     """The case: an even number of batches, so that neither worker waits for the other at the end."""
     dataset = Counted(samples, turns_for(seconds))
     ending, workers = ExitStack(), {"batch_size": _BATCH_SIZE, "num_workers": _WORKERS}

@@ -9,7 +9,6 @@ shared by processes. Several threads may use it, one at a time. After `ProcessPo
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from feedline.engine.processes.messages import Order
 from feedline.engine.processes.session import Session
 from feedline.engine.processes.slots import Quota
 from feedline.engine.processes.starting import Starter
-from feedline.engine.processes.turns import at_most_s, give_way
+from feedline.engine.processes.turns import Turns
 from feedline.engine.processes.watching import Watch
 from feedline.engine.task import Outcome
 
@@ -67,7 +66,7 @@ class ProcessPool(Lead):
         self._init = init
         self._restarted = restarted
         self._opened = 0
-        self._lock = threading.RLock()
+        self._turns = Turns()
         self._left: deque[Session] = deque()  # closed where no message may be sent: amid another, or by the collector
         self._torn = False  # messages are being sent, or an interrupt came amid them: one may be lost
         self._pid = os.getpid()
@@ -81,7 +80,7 @@ class ProcessPool(Lead):
             CannotShip: a part of it cannot be sent to a worker process.
             WorkerError: there is no shared memory for it.
         """
-        with self._lock:
+        with self._turns:
             self._mend()
             known = None if like is None else (like.shipment, False, self._starter)
             shipment, is_new, self._starter = known or self._cargo.of(self._kit(role.recipe), self._starter)
@@ -110,12 +109,12 @@ class ProcessPool(Lead):
 
     def _settle(self) -> None:
         """Take leave of sessions that are over, unless another call is under way that will."""
-        while self._left and not self._torn and self._lock.acquire(blocking=False):
+        while self._left and not self._torn and self._turns.taken_at_once():
             try:
                 while self._left:
                     self._dismiss(self._left.popleft())
             finally:
-                self._lock.release()
+                self._turns.give_back()
 
     def _dismiss(self, session: Session) -> None:
         if self._sessions.pop(session.number, None) is None or os.getpid() != self._pid:
@@ -141,7 +140,7 @@ class ProcessPool(Lead):
 
     def submit(self, session: Session, task: Task) -> None:
         """Give a task to the worker that has the least to do; to none if the session was closed by another thread."""
-        with self._lock:
+        with self._turns:
             self._mend()
             if session.number not in self._sessions:
                 return
@@ -163,12 +162,14 @@ class ProcessPool(Lead):
 
     def turn(self, waiting: Sequence[Session] = ()) -> None:
         """Hear the workers, once; if sessions are ``waiting``, first wait a while until one speaks, or ought to."""
-        with self._lock:
+        with self._turns:
             self._mend()
             crew = self._crew
             waits = any(each.pending for each in waiting) and not any(each.outcomes for each in waiting)
             if crew is not None:
-                patience_s = at_most_s(self._watch.patience_s(crew), self._sessions.values()) if waits else 0
+                patience_s = (
+                    self._turns.at_most_s(self._watch.patience_s(crew), self._sessions.values()) if waits else 0
+                )
                 speaking, dead = crew.wait(patience_s)
                 self._torn = self._crew is crew  # not if a signal handler has closed the loader
                 try:
@@ -179,7 +180,7 @@ class ProcessPool(Lead):
                 self._watch.warn()
         self._settle()
         if waits and not any(each.outcomes for each in waiting):
-            give_way()
+            self._turns.give_way()
 
     # ---------------------------------------------------------------------------------------------------- ending
 
@@ -187,7 +188,7 @@ class ProcessPool(Lead):
         """Stop all workers. May be called again; a further task starts them anew."""
         if os.getpid() != self._pid:  # a forked copy: they are not its children
             return
-        with self._lock:
+        with self._turns:
             self._end_crew()
             self._torn = False
             for session in list(self._sessions.values()):
