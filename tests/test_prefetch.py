@@ -140,7 +140,9 @@ def test_a_users_sampler_is_drawn_once_in_order_and_not_for_the_next_epoch(worke
         for epoch in range(1, 3):
             assert [batch[0, 0] for batch in loader] == list(range(0, 40, 4))
             assert (sampler.begun, sampler.drawn) == (epoch, list(range(40)) * epoch)
-    assert sorted(dataset.asked) == sorted([*range(40), *range(40)])
+    assert set(dataset.asked) == set(range(40))
+    # a batch that was given to another worker when it had been begun is made twice, and delivered once
+    assert 80 <= len(dataset.asked) < 120
 
 
 def test_an_error_of_the_sampler_comes_at_its_place_and_the_state_before_it_is_right(workers, dataset):
@@ -170,9 +172,8 @@ def test_the_next_epoch_is_made_while_the_present_one_ends_by_processes_that_sta
             next(iterator)
             iterator.close()
         counts = np.bincount(dataset.asked)
-        assert counts.max() == 2
-        assert counts[:2].tolist() == [2, 2]
-    assert len(dataset.asked) <= 16 + 2 * 5
+        assert counts[:2].min() >= 2
+    assert len(dataset.asked) <= 16 + 2 * 5 + 2 * 4  # a batch that goes to another worker late is made twice
 
 
 # ------------------------------------------------------------------------------------------- workers that do not stay

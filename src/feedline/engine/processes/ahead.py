@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 __all__ = ["needed"]
 
 _TEXT = re.compile(rb"\x8c.([A-Za-z_][\w.]*)", re.DOTALL)  # a short text, as pickles hold names of modules
+_NAMED = (type, ModuleType, FunctionType, BuiltinFunctionType)
 _LOOKED_AT = 1 << 20  # bytes: what refers to code stands before the data
 
 
@@ -39,8 +41,10 @@ def _uses(module: Any, package: str) -> bool:
     """Whether something of a package stands in a module's namespace."""
     root = package.partition(".")[0]
     inside = root + "."
-    for value in list(vars(module).values()) if hasattr(module, "__dict__") else ():
-        home = getattr(value, "__module__", None) or getattr(value, "__name__", None)
+    for value in list(vars(module).values()) if type(module) is ModuleType else ():
+        if not issubclass(type(value), _NAMED):  # others may run code when they are asked
+            continue
+        home = value.__name__ if type(value) is ModuleType else value.__module__
         if isinstance(home, str) and (home == root or home.startswith(inside)):
             return True
     return False
