@@ -110,7 +110,7 @@ def test_an_interrupt_anywhere_loses_and_repeats_nothing(dataset, options):
 @pytest.mark.parametrize("backend", ["thread", "process"])
 def test_an_interrupt_between_workers_and_delivery_loses_and_repeats_nothing(backend):
     with DataLoader(Numbers(), batch_size=4, seed=1, num_workers=2, backend=backend) as loader:
-        assert interrupted_everywhere(loader, range(1, 160 if backend == "thread" else 90)) is None  # each was reached
+        assert interrupted_everywhere(loader, range(1, 140 if backend == "thread" else 90)) is None  # each was reached
 
 
 def test_an_epoch_whose_beginning_is_interrupted_leaves_no_workers_behind():

@@ -160,8 +160,7 @@ class Course:
 
     def touch(self, epoch: Epoch, recipe: MakesRecipe) -> None:
         """Before each ``next()``: speak of this epoch from now on, and have the next one begun as it nears its end."""
-        if self._last is not epoch:
-            self._last = epoch
+        self._last = epoch
         if (
             epoch.is_planned
             and not epoch.ended
@@ -224,7 +223,8 @@ class Course:
         try:
             if self._early is None:
                 order = self._source.order(self.drawn_seed(), number)
-                self._early = Epoch(recipe(self.drawn_seed(), order), self._start(number), self._around)
+                made = recipe(self.drawn_seed(), order)
+                self._early = Epoch(made, self._start(number), self._around, like=epoch)  # looked at when it begins
             self._early.prefetch(1)
         except Exception:  # noqa: BLE001 -- raised at its turn
             self._fails_early = number

@@ -24,6 +24,7 @@ from feedline.protocols import length_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from feedline.engine.executor import Executor
     from feedline.engine.task import Outcome, Recipe
     from feedline.insight.stats import Counters
     from feedline.order.cursor import Cursor
@@ -64,9 +65,10 @@ class Epoch:
         recipe: how batches are made.
         cursor: where to begin.
         around: what this epoch shares with the others.
+        like: another one, of the same dataset and functions as far as is known: processes are not sent them again.
     """
 
-    def __init__(self, recipe: Recipe, cursor: Cursor, around: Surroundings) -> None:
+    def __init__(self, recipe: Recipe, cursor: Cursor, around: Surroundings, like: Epoch | None = None) -> None:
         self.recipe = recipe
         self._around = around
         self._deliver = around.deliver
@@ -101,15 +103,20 @@ class Epoch:
         if stream is None:
             self._length = length_of(self._dataset)
         workers = around.workers
-        executor = workers.open(Role(recipe, cursor.epoch, stream))
+        executor = workers.open(Role(recipe, cursor.epoch, stream), None if like is None else like.executor)
         try:
             in_order = workers.options.in_order or stream is not None  # a stream that is resumed is read in order
             window: Window[Outcome] = Window(workers.credits, in_order=in_order, max_nbytes=workers.max_nbytes)
-            self._pipeline = Pipeline(plans, executor, window, ahead=workers.prefetches)
+            self._pipeline: Pipeline = Pipeline(plans, executor, window, ahead=workers.prefetches)
         except BaseException:
             executor.close()
             workers.end_epoch()
             raise
+
+    @property
+    def executor(self) -> Executor:
+        """What makes its batches."""
+        return self._pipeline.executor
 
     @property
     def is_planned(self) -> bool:
@@ -118,7 +125,7 @@ class Epoch:
 
     def is_current(self, recipe: Recipe) -> bool:
         """Whether dataset and functions, those of ``recipe``, are what they were when this epoch was opened."""
-        return self._around.workers.is_current(self._pipeline.executor, recipe)
+        return self._around.workers.is_current(self.executor, recipe)
 
     def prefetch(self, most: int) -> None:
         """Have at most so many batches more made before they are asked for."""
@@ -189,11 +196,10 @@ class Epoch:
         """Count an outcome, once."""
         batch, plan = outcome.batch, outcome.task.plan
         self._tally.count(plan.step, plan.until if batch is None else batch.until)
-        if outcome is self._accounted:
+        if (self._budget is None and not outcome.failures) or outcome is self._accounted:
             return
         self._accounted = outcome
-        if outcome.failures:
-            self._around.counters.failed(len(outcome.failures))
+        self._around.counters.failed(len(outcome.failures))
         if self._budget is not None:
             read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
             self._budget.spend(outcome.failures, read)
@@ -208,10 +214,13 @@ class Epoch:
             self._before = self._delivered = self._standing()
             counters.passed_over()  # the user's collate dropped all samples: there is nothing to deliver
             return None
-        value = batch.value if self._deliver is None else self._deliver(batch.value)
+        value, samples = batch.value, batch.samples
+        if self._deliver is not None:
+            value = self._deliver(value)
+        if outcome.failures and self.recipe.policy.action == "skip":
+            samples -= len(outcome.failures)
         held = value, self._standing()
-        skipped = len(outcome.failures) if self.recipe.policy.action == "skip" else 0
-        counters.delivered(batch.samples - skipped)
+        counters.delivered(samples)
         return held
 
     def cursor(self) -> Cursor:

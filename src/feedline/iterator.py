@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from feedline.course import Course, MakesRecipe
     from feedline.epoch import Epoch
 
 __all__ = ["EpochIterator"]
@@ -22,14 +23,14 @@ class EpochIterator:
     """One epoch of a loader.
 
     Args:
-        begin: gives the epoch, at the first ``next()``.
-        touch: is told of the epoch before each batch.
+        course: gives the epoch, at the first ``next()``, and is told of it before each batch.
+        recipe: how the batches of an epoch are made.
         length: gives the number of batches of an epoch.
     """
 
-    def __init__(self, begin: Callable[[], Epoch], touch: Callable[[Epoch], None], length: Callable[[], int]) -> None:
-        self._begin = begin
-        self._touch = touch
+    def __init__(self, course: Course, recipe: MakesRecipe, length: Callable[[], int]) -> None:
+        self._course = course
+        self._recipe = recipe
         self._length = length
         self._lock = threading.Lock()
         self._owner: int | None = None
@@ -53,12 +54,13 @@ class EpochIterator:
                 try:
                     if self._closed:
                         raise RuntimeError("the loader was closed: iterate over it again for a new epoch")
-                    if self._epoch is None:
-                        self._epoch = self._first()
-                    self._touch(self._epoch)
-                    self._epoch.make_ready()
-                    value = self._epoch.hand_over()
-                    epoch = self._epoch  # which has handed it over
+                    current = self._epoch
+                    if current is None:
+                        current = self._epoch = self._first()
+                    self._course.touch(current, self._recipe)
+                    current.make_ready()
+                    value = current.hand_over()
+                    epoch = current  # which has handed it over
                 finally:
                     self._owner = None
         except BaseException:  # Ctrl-C, as the lock was given back
@@ -70,7 +72,7 @@ class EpochIterator:
 
     def _first(self) -> Epoch:
         try:
-            return self._begin()
+            return self._course.begin(self._recipe)
         except StopIteration as error:  # it would end a loop that has not begun
             raise RuntimeError(
                 "the sampler raised StopIteration when it was opened; raise an error of your own"

@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from feedline.engine.policy import ErrorPolicy
-    from feedline.epoch import Epoch
     from feedline.insight.stats import Stats
     from feedline.order.sequence import Order
     from feedline.order.shard import Shard
@@ -216,7 +215,7 @@ class DataLoader(Generic[T_co]):
 
     def __iter__(self) -> Iterator[T_co]:
         """An iterator over one epoch, which it takes at its first ``next()``."""
-        iterator = EpochIterator(self._begin, self._touch, self.__len__)
+        iterator = EpochIterator(self._course, self._recipe, self.__len__)
         self._iterators.add(iterator)
         return iterator
 
@@ -312,12 +311,6 @@ class DataLoader(Generic[T_co]):
             DatasetChanged: the epoch has another length than the state's; nothing has changed then.
         """
         self._course.resume(state)
-
-    def _begin(self) -> Epoch:
-        return self._course.begin(self._recipe)
-
-    def _touch(self, epoch: Epoch) -> None:
-        self._course.touch(epoch, self._recipe)
 
     def _recipe(self, seed: int, order: Order | None) -> Recipe:
         """How the batches of an epoch are made."""

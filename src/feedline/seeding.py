@@ -262,6 +262,9 @@ class Scope:
     As a context it is the thread's current scope; leaving it puts back the one before (loaders may be nested). Not for
     use by several threads, nor to be entered again before it was left.
 
+    Attributes:
+        entered: the sample's global position and its index; a new tuple for each time that a sample is made.
+
     Example:
         >>> with Scope().begin(seed=1, epoch=0) as scope:
         ...     scope.enter(position=5, index=3)
@@ -269,7 +272,7 @@ class Scope:
         False
     """
 
-    __slots__ = ("_epoch", "_index", "_outer", "_place", "_position", "_seed", "_source", "_user", "_uses")
+    __slots__ = ("_drawn", "_epoch", "_outer", "_place", "_seed", "_source", "_user", "_uses", "entered")
 
     def __init__(self) -> None:
         self._source: _Source | None = None  # made at the first use of `words`: array datasets have none
@@ -279,7 +282,8 @@ class Scope:
     def begin(self, seed: int, epoch: int) -> Self:
         """Begin a batch of this seed and epoch; no sample is entered."""
         self._seed, self._epoch = seed, epoch
-        self.enter(0, 0)
+        self.entered: tuple[int, object] = 0, 0
+        self._drawn: object = None
         return self
 
     def __enter__(self) -> Self:
@@ -292,13 +296,18 @@ class Scope:
 
     def enter(self, position: int, index: object) -> None:
         """Enter the sample at a global position (and, for a batch's own draws, its first position)."""
-        self._position = position
-        self._index = index & _MASK64 if type(index) is int else _index_word(index)
+        self.entered = position, index
+
+    def _begin_sample(self) -> None:
+        """The first draw for a sample: entering one costs next to nothing, for most samples draw nothing."""
+        self._drawn = self.entered
         self._place = 0
         self._uses = False
 
     def words(self, count: int) -> list[int]:
         """The words of the next transform: each call takes a place in the chain, each place has its own stream."""
+        if self._drawn is not self.entered:
+            self._begin_sample()
         stream = _TRANSFORM_STREAM + self._place
         self._place += 1
         source = self._keyed(stream)
@@ -307,11 +316,13 @@ class Scope:
 
     def rng(self) -> np.random.Generator:
         """The sample's generator: the same object, going on, until the next sample is entered."""
+        if self._drawn is not self.entered:
+            self._begin_sample()
         if self._user is None:
             self._user = _Source()
         if not self._uses:
             self._uses = True
-            self._user.rekey(self._seed, self._epoch, self._index, self._position, Stream.USER.word())
+            self._rekeyed(self._user, Stream.USER.word())
         return self._user.generator
 
     def global_seed(self) -> int:
@@ -321,7 +332,12 @@ class Scope:
     def _keyed(self, stream: int) -> np.random.Philox:
         if self._source is None:
             self._source = _Source()
-        return self._source.rekey(self._seed, self._epoch, self._index, self._position, stream)
+        return self._rekeyed(self._source, stream)
+
+    def _rekeyed(self, source: _Source, stream: int) -> np.random.Philox:
+        position, index = self.entered
+        word = index & _MASK64 if type(index) is int else _index_word(index)
+        return source.rekey(self._seed, self._epoch, word, position, stream)
 
 
 def _index_word(index: object) -> int:

@@ -39,11 +39,20 @@ class Block:
         self._descriptor = descriptor
         self.nbytes = nbytes
         self.address: int = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
+        # Makes ``numpy.asarray(block)`` its bytes; the block lives as long as any view of that array.
+        self.__array_interface__: dict[str, Any] = {
+            "data": (self.address, False), "shape": (nbytes,), "typestr": "|u1", "version": 3,
+        }  # fmt: skip
 
-    @property
-    def __array_interface__(self) -> dict[str, Any]:
-        """Makes ``numpy.asarray(block)`` its bytes; the block lives as long as any view of that array."""
-        return {"data": (self.address, False), "shape": (self.nbytes,), "typestr": "|u1", "version": 3}
+    def lend(self) -> tuple[NDArray[np.uint8], memoryview]:
+        """Its bytes as an array, and the owner of this use of them, which dies with the last view of that array.
+
+        The owner, a buffer, stands at the root of every view's base chain. (The array itself dies sooner: NumPy lets a
+        slice refer to what is behind the array that it was cut from.)
+        """
+        memory = np.frombuffer(self._memory, np.uint8)
+        owner: Any = memory.base
+        return memory, owner
 
     @property
     def descriptor(self) -> int:

@@ -125,15 +125,15 @@ class Workers:
         factor = self.options.prefetch_factor
         return factor if isinstance(factor, int) else _PREFETCH_FACTOR
 
-    def open(self, role: Role) -> Executor:
-        """An executor for an epoch, of the dataset as it is now.
+    def open(self, role: Role, like: Any = None) -> Executor:
+        """An executor for an epoch, of the dataset as it is now, or as another executor has it.
 
         Raises:
             CannotShip: a part of dataset or functions cannot be sent to a worker process.
         """
         self._epochs += 1  # first: an epoch that the collector ends meanwhile shall not close the pool
         try:
-            return self._opened(self._suited(role.recipe), role)
+            return self._opened(self._suited(role.recipe), role, like)
         except BaseException:
             self.end_epoch()
             raise
@@ -149,10 +149,10 @@ class Workers:
                 self._finalizer = weakref.finalize(self, _close, pool)  # the pool knows nothing of this object
         return self._pool
 
-    def _opened(self, pool: Pool | None, role: Role) -> Executor:
+    def _opened(self, pool: Pool | None, role: Role, like: Any) -> Executor:
         if pool is None:
             return _Serial(self._arena).open(role)
-        return pool.open(role) if role.stream is None else StreamExecutor(pool, role)
+        return pool.open(role, like=like) if role.stream is None else StreamExecutor(pool, role)
 
     def is_current(self, executor: Any, recipe: Recipe) -> bool:
         """Whether dataset and functions are what they were when a process pool's executor was opened."""

@@ -99,7 +99,7 @@ def test_global_generators_are_put_back(same_global_generators):
 )
 def test_global_generators_are_seeded_only_where_code_may_draw_from_them(made, samples, batch):
     keys = Keys(made)
-    assert (keys._seeds_samples, keys._seeds_batch) == (samples, batch)
+    assert (keys.seeds_samples, keys._seeds_batch) == (samples, batch)
 
 
 def test_a_lambda_in_a_transform_of_ours_may_draw():

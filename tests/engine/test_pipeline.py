@@ -35,6 +35,8 @@ class Maker:
 class Reversed:
     """An executor that finishes the newest task first, as workers may."""
 
+    has_outcome = False
+
     def __init__(self, maker):
         self.maker, self.tasks, self.most = maker, [], 0
 

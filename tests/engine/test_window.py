@@ -14,13 +14,11 @@ def test_each_step_leaves_once_within_the_credits_and_in_order(limit, in_order, 
     window = Window(limit, in_order=in_order)
     todo, running, completions, left = list(range(steps)), [], [], []
     while todo or not window.is_empty:
-        moves = []
+        moves = ["release"]
         if todo and window.free:
             moves.append("admit")
         if running:
             moves += ["complete"] * 2
-        if window.ready:
-            moves.append("release")
         move = random.choice(moves)
         if move == "admit":
             running.append(todo.pop(0))
@@ -31,7 +29,10 @@ def test_each_step_leaves_once_within_the_credits_and_in_order(limit, in_order, 
             assert window.complete(step, step)
             assert not window.complete(step, "a second run")
         else:
-            left.append(window.release())
+            waiting = [step for step in completions if step not in left]
+            due = ([len(left)] if len(left) in waiting else []) if in_order else waiting[:1]
+            assert window.release() == (due[0] if due else None)
+            left += due
         assert len(running) + len(completions) - len(left) <= limit
     assert left == (list(range(steps)) if in_order else completions)
 
@@ -50,9 +51,14 @@ def test_a_step_is_admitted_once():
         window.admit(0)
 
 
-def test_release_without_a_ready_batch_is_an_error():
-    with pytest.raises(RuntimeError, match="no batch is ready"):
-        Window(1).release()
+@given(st.integers(1, 40))
+def test_there_is_room_for_batches_when_a_few_are_free_and_always_when_half_are(limit):
+    window = Window(limit)
+    for step in range(limit):
+        assert window.has_room or not (2 * window.free >= limit or window.free >= 4)
+        assert window.free >= min(4, limit / 3) or not window.has_room
+        window.admit(step)
+    assert not window.has_room
 
 
 def test_a_completion_nobody_waits_for_changes_nothing():
@@ -79,7 +85,7 @@ def test_a_window_that_forgets_holds_no_result_and_takes_them_again():
     window.forget()
     del result
     assert held() is None
-    assert not window.ready
+    assert window.release() is None
     assert 0 in window
     assert 2 not in window
     assert window.complete(0, "again")

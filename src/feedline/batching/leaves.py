@@ -92,10 +92,12 @@ class ArrayLeaf:
 
     def put(self, i: int, value: Any) -> None:
         """Write an array; the test holds for all samples of a data set that is in order."""
-        if type(value) is self.cls and value.dtype == self.dtype and value.shape == self.shape:
-            self.batch[i] = value
-        else:
-            self.put_other(i, value)
+        if type(value) is self.cls and value.shape == self.shape:
+            dtype = value.dtype
+            if dtype is self.dtype or dtype == self.dtype:  # most often the very same object
+                self.batch[i] = value
+                return
+        self.put_other(i, value)
 
     def put_other(self, i: int, value: Any) -> None:
         """The long way: other dtypes, masks, numbers among arrays, and all that must be refused."""

@@ -19,6 +19,10 @@ __all__ = ["Backend", "Executor", "Pool", "PooledExecutor", "SerialExecutor"]
 class Executor(Protocol):
     """Makes batches out of tasks."""
 
+    @property
+    def has_outcome(self) -> bool:
+        """Whether `collect` would return at once, as far as is known without asking anybody."""
+
     def submit(self, task: Task) -> None:
         """Take a task; returns at once. Ctrl-C may come in between: it is then submitted again."""
 
@@ -81,6 +85,11 @@ class SerialExecutor:
     def __init__(self, maker: Maker) -> None:
         self._maker: Maker | None = maker
         self._tasks: dict[int, Task] = {}  # by step: one that is submitted again after Ctrl-C is there once
+
+    @property
+    def has_outcome(self) -> bool:
+        """Never: nothing is made before it is collected."""
+        return False
 
     def submit(self, task: Task) -> None:
         """Remember the task."""

@@ -36,15 +36,17 @@ class Keys:
 
     Attributes:
         given_up: whether the batch under way shall end: nothing of it is to be written any more.
+        scope: what each sample is entered into.
+        seeds_samples: whether global generators are seeded for each sample.
     """
 
     def __init__(self, recipe: Recipe, *, seeds_globals: bool = True) -> None:
         functions = [recipe.collate_fn] + ([recipe.batch_transform] if recipe.batch_transform else [])
-        self._seeds_samples = uses_global_rng(recipe.dataset)
-        self._seeds_batch = any(_may_draw(function) for function in functions)
-        self._generators = GlobalGenerators() if seeds_globals and (self._seeds_samples or self._seeds_batch) else None
+        self.seeds_samples = seeds_globals and uses_global_rng(recipe.dataset)
+        self._seeds_batch = seeds_globals and any(_may_draw(function) for function in functions)
+        self._generators = GlobalGenerators() if self.seeds_samples or self._seeds_batch else None
         self._seed = recipe.seed
-        self._scope = Scope()
+        self.scope = Scope()
         self.given_up = False
 
     def give_up(self) -> None:
@@ -53,11 +55,11 @@ class Keys:
 
     def __call__(self, epoch: int) -> Self:
         """These keys for a batch of an epoch; to be entered."""
-        self._scope.begin(self._seed, epoch)
+        self.scope.begin(self._seed, epoch)
         return self
 
     def __enter__(self) -> Self:
-        self._scope.__enter__()
+        self.scope.__enter__()
         if self._generators is not None:
             self._generators.__enter__()
         return self
@@ -65,7 +67,7 @@ class Keys:
     def __exit__(self, *exception: object) -> None:
         if self._generators is not None:
             self._generators.__exit__(*exception)
-        self._scope.__exit__(*exception)
+        self.scope.__exit__(*exception)
 
     def check(self) -> None:
         """End the batch here if it was given up."""
@@ -76,17 +78,22 @@ class Keys:
         """Key all randomness to a sample."""
         if self.given_up:
             raise GivenUp
-        self._scope.enter(position, index)
-        if self._seeds_samples and self._generators is not None:
-            self._generators.seed(self._scope.global_seed())
+        self.scope.enter(position, index)
+        if self.seeds_samples:
+            self.seed_globals()
 
     def batch(self, position: int) -> None:
         """Key all randomness to a batch, by its first position: for collate and ``batch_transform``."""
         if self.given_up:
             raise GivenUp
-        self._scope.enter(position, _BATCH_INDEX)
-        if self._seeds_batch and self._generators is not None:
-            self._generators.seed(self._scope.global_seed())
+        self.scope.enter(position, _BATCH_INDEX)
+        if self._seeds_batch:
+            self.seed_globals()
+
+    def seed_globals(self) -> None:
+        """Seed the global generators for what is entered."""
+        assert self._generators is not None
+        self._generators.seed(self.scope.global_seed())
 
 
 def _may_draw(function: Any) -> bool:

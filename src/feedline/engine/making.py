@@ -13,7 +13,7 @@ import numpy as np
 
 from feedline.batching import BatchWriter, EmptyBatchError
 from feedline.datasets import Subset, TensorDataset
-from feedline.engine.keys import Keys
+from feedline.engine.keys import GivenUp, Keys
 from feedline.engine.policy import FailedSample
 from feedline.engine.task import Batch, Outcome, Task
 from feedline.errors import CollateError, FeedlineError, WorkerError
@@ -158,7 +158,7 @@ class MapMaker:
     def read(self, plan: BatchPlan, put: Callable[[Any], None]) -> None:
         """Give each of a plan's samples to ``put``, made under its own key. Raises what the user's code raises."""
         with self._keys(plan.epoch) as keys:
-            for sample in self._samples(Task(plan), keys, [], []):
+            for sample in self._plain(plan, keys, []):
                 put(sample)
 
     def complete(self, task: Task, value: Any) -> Outcome:
@@ -215,43 +215,65 @@ class MapMaker:
 
     def _one_by_one(self, task: Task, keys: Keys, failures: list[FailedSample]) -> Batch:
         recipe, plan = self._recipe, task.plan
-        made: list[Any] = []  # the indices of the samples that could be made
-        samples = self._samples(task, keys, failures, made)
+        made: list[Any] | None = None  # the indices of the samples that could be made; None: all
+        if self._tolerant or task.fatal:
+            made = []
+            samples = self._samples(task, keys, failures, made)
+        else:
+            samples = self._plain(plan, keys, failures)
         try:
             value = _stacked(samples, len(plan.indices), self._arena) if recipe.writes else list(samples)
         except CollateError as error:
-            _name_sample(error, made)
+            _name_sample(error, made or _listed(plan))
             raise
-        if not made:
+        if made is not None and not made:
             raise all_failed(failures)
         if not recipe.batched:
             return Batch(finish(recipe, self._arena, value[0]), 1, plan.until)
         keys.batch(plan.position)
         if not recipe.writes:
-            value = finish(recipe, self._arena, value, made)
+            value = finish(recipe, self._arena, value, made or _listed(plan))
         elif recipe.batch_transform is not None:
             value = recipe.batch_transform(value)
         return Batch(value, len(plan.indices), plan.until)
 
+    def _plain(self, plan: BatchPlan, keys: Keys, failures: list[FailedSample]) -> Iterator[Any]:
+        """The samples one by one; one that fails ends the batch. This loop is what a batch of small samples costs."""
+        keys.check()
+        dataset, scope, seeds = self._recipe.dataset, keys.scope, keys.seeds_samples
+        entered: tuple[int, Any] = plan.position, None
+        try:
+            for entered in enumerate(_listed(plan), plan.position):
+                scope.entered = entered
+                if seeds:
+                    keys.seed_globals()
+                sample = dataset[entered[1]]
+                if keys.given_up:  # the user's code may have forked this process: what would be written is shared
+                    raise GivenUp  # noqa: TRY301 -- no Exception
+                yield sample
+        except StopIteration as error:
+            raise _no_end(entered[1]) from error
+        except Exception as error:  # the user's code may raise anything
+            failures.append(FailedSample(entered[1], plan.epoch, plan.step, error))
+            add_note(error, f"in sample index {entered[1]!r}")
+            raise
+
     def _samples(self, task: Task, keys: Keys, failures: list[FailedSample], made: list[Any]) -> Iterator[Any]:
         """The samples one by one, those that fail dealt with by the policy."""
         plan, dataset, policy = task.plan, self._recipe.dataset, self._recipe.policy
-        enter, done = keys.sample, made.append
         fatal: Sequence[str] = ()
         for position, wanted in enumerate(_listed(plan), plan.position):
             index, attempt = wanted, 0
             if task.fatal:
                 fatal = [text for place, text in task.fatal if place == position]
             while True:
-                enter(position, index)
+                keys.sample(position, index)
                 try:
                     if attempt < len(fatal):  # replacements may be fatal too
                         raise WorkerError(fatal[attempt])  # noqa: TRY301 -- it fails as the sample would
                     sample = dataset[index]
                 except StopIteration as error:
-                    raise RuntimeError(  # a StopIteration would end this generator
-                        f"dataset[{index!r}] raised StopIteration; raise IndexError or an error of your own"
-                    ) from error
+                    raise _no_end(index) from error
                 except Exception as error:  # the user's code may raise anything
                     failures.append(FailedSample(index, plan.epoch, plan.step, error))
                     attempt += 1
@@ -262,8 +284,8 @@ class MapMaker:
                         break
                     index = self._replacement(plan, position, attempt)
                 else:
-                    keys.check()  # the user's code may have forked this process: what would be written is shared
-                    done(index)
+                    keys.check()
+                    made.append(index)
                     yield sample
                     break
 
@@ -282,6 +304,11 @@ def _listed(plan: BatchPlan) -> Sequence[Any]:
     """The indices as Python integers, or as the user's sampler gave them."""
     listed: Sequence[Any] = plan.indices.tolist() if isinstance(plan.indices, np.ndarray) else plan.indices
     return listed
+
+
+def _no_end(index: Any) -> RuntimeError:
+    """What a StopIteration of the dataset's becomes: it would end the generator, as if all samples had come."""
+    return RuntimeError(f"dataset[{index!r}] raised StopIteration; raise IndexError or an error of your own")
 
 
 def all_failed(failures: list[FailedSample]) -> FeedlineError:

@@ -30,6 +30,9 @@ class Pipeline:
         executor: makes them.
         window: how many may be under way, and in which order they leave.
         ahead: whether batches are made before they are asked for.
+
+    Attributes:
+        is_planned: whether all batches are under way, delivered or waiting: no worker gets anything more of this epoch.
     """
 
     def __init__(
@@ -41,13 +44,9 @@ class Pipeline:
         self.executor = executor
         self._window = window
         self._ahead = ahead
+        self.is_planned = False
         self._taken: Outcome | None = None  # released and not handed over
         self._stalled: Exception | None = None
-
-    @property
-    def is_planned(self) -> bool:
-        """Whether all batches are under way, delivered or waiting: no worker gets anything more of this epoch."""
-        return self._plans is None and self._planned is None
 
     def take(self) -> Outcome | None:
         """What came of the next task: a batch, or an error. None when the epoch is at its end.
@@ -57,7 +56,7 @@ class Pipeline:
         """
         if self._taken is None:
             self._taken = self._next()
-        if self._ahead and self._taken is not None and not (self._window.ready and self._window.is_half_full):
+        if self._ahead and self._taken is not None and self._window.has_room:
             self.fill()  # the workers shall have something to do while this batch is used
         outcome, self._taken = self._taken, None
         return outcome
@@ -65,22 +64,31 @@ class Pipeline:
     def _next(self) -> Outcome | None:
         window = self._window
         while True:
-            while not window.ready:
-                self.fill()
-                if window.is_empty:
-                    stalled, self._stalled = self._stalled, None
-                    if stalled is not None:
-                        raise stalled
-                    return None
-                outcome = self._collected
-                if outcome is None:
-                    outcome = self._collected = self.executor.collect()
-                window.complete(outcome.task.plan.step, outcome, 0 if outcome.batch is None else outcome.batch.nbytes)
-                self._collected = None
-            outcome = window.release()
+            while (outcome := window.release()) is None:
+                if window.has_room or self._planned is not None:  # one was admitted, and Ctrl-C came
+                    self.fill()
+                    if window.is_empty:
+                        stalled, self._stalled = self._stalled, None
+                        if stalled is not None:
+                            raise stalled
+                        return None
+                self._hear()
             if outcome.error is not None or outcome.batch is not None:
                 return outcome
-            self._plans = None  # the stream had ended; what was planned beyond its end comes back empty as well
+            # The stream had ended; what was planned beyond its end comes back empty as well.
+            self._plans, self.is_planned = None, self._planned is None
+
+    def _hear(self) -> None:
+        """Wait for an outcome, and take all that have come."""
+        window, executor = self._window, self.executor
+        while True:
+            outcome = self._collected
+            if outcome is None:
+                outcome = self._collected = executor.collect()
+            window.complete(outcome.task.plan.step, outcome, 0 if outcome.batch is None else outcome.batch.nbytes)
+            self._collected = None
+            if not executor.has_outcome:
+                return
 
     def fill(self, most: int | None = None) -> int:
         """Have batches made, as many as the window allows, at most ``most``; how many."""
@@ -93,7 +101,7 @@ class Pipeline:
                 try:
                     plan = self._planned = self._plans.__next__()  # not next(), after which Ctrl-C may come
                 except StopIteration:
-                    self._plans = None
+                    self._plans, self.is_planned = None, True
                     break
                 except Exception as error:  # noqa: BLE001 -- of a user's sampler; raised at its turn
                     self._stalled = error
@@ -103,11 +111,14 @@ class Pipeline:
                 window.admit(plan.step)
             self.executor.submit(Task(plan))
             self._planned = None
+            if self._plans is None:
+                self.is_planned = True
             begun += 1
         return begun
 
     def close(self) -> None:
         """Take in no more plans and stop the executor. May be called again."""
         self._plans = self._planned = self._collected = self._taken = None
+        self.is_planned = True
         self._window.forget()  # batches that nobody will take
         self.executor.close()

@@ -14,6 +14,8 @@ __all__ = ["Window"]
 
 T = TypeVar("T")
 
+_LOT = 4  # batches that are admitted together cost less each: half as much, where the caches have gone cold
+
 
 class Window(Generic[T]):
     """Credits and order of the batches between plan and delivery.
@@ -31,19 +33,20 @@ class Window(Generic[T]):
         >>> window = Window(credits=2)
         >>> window.admit(0), window.admit(1), window.may_admit
         (None, None, False)
-        >>> window.complete(1, "second"), window.ready
-        (True, False)
+        >>> window.complete(1, "second"), window.release()
+        (True, None)
         >>> window.complete(0, "first"), window.release(), window.release()
         (True, 'first', 'second')
     """
 
-    __slots__ = ("_completed", "_credits", "_in_order", "_largest", "_max_nbytes", "_order", "_pending", "free")
+    __slots__ = ("_completed", "_credits", "_in_order", "_largest", "_lot", "_max_nbytes", "_order", "_pending", "free")
 
     def __init__(self, credits: int, *, in_order: bool = True, max_nbytes: int | None = None) -> None:  # noqa: A002 -- the term for it
         if credits < 1:
             raise ValueError(f"credits must be a positive integer, got {credits}")
         self._credits = credits
         self.free = credits
+        self._lot = max(1, min(_LOT, credits // 2))
         self._in_order = in_order
         self._max_nbytes = max_nbytes
         self._largest = 0
@@ -67,16 +70,9 @@ class Window(Generic[T]):
         return self._max_nbytes is None or (self._credits - free + 1) * self._largest <= self._max_nbytes
 
     @property
-    def is_half_full(self) -> bool:
-        """Whether more than half of the credits are in use."""
-        return 2 * self.free < self._credits
-
-    @property
-    def ready(self) -> bool:
-        """Whether `release` would give a batch."""
-        for step in self._order:
-            return step in self._completed
-        return False
+    def has_room(self) -> bool:
+        """Whether as many credits are free as are worth the trouble of admitting batches: a few, at most half."""
+        return self.free >= self._lot
 
     def __contains__(self, step: int) -> bool:
         """Whether a step was admitted and not released."""
@@ -88,13 +84,13 @@ class Window(Generic[T]):
         Raises:
             RuntimeError: there is no credit, or the step is under way already.
         """
+        if step in self._pending or step in self._completed:
+            raise RuntimeError(f"step {step} admitted twice")
         if not self.may_admit:
             raise RuntimeError(
                 f"step {step} admitted without credit: {self._credits - self.free} are under way, of {self._credits} "
                 f"batches and {self._max_nbytes or 'any number of'} bytes"
             )
-        if step in self._pending or step in self._completed:
-            raise RuntimeError(f"step {step} admitted twice")
         self.free -= 1
         self._pending[step] = None
         if self._in_order:
@@ -111,19 +107,16 @@ class Window(Generic[T]):
             self._order[step] = None
         return True
 
-    def release(self) -> T:
-        """The next result to deliver.
-
-        Raises:
-            RuntimeError: none is ready.
-        """
-        step = next(iter(self._order), None)
-        if step is None or step not in self._completed:
-            raise RuntimeError("no batch is ready: the next step is still under way")
-        result = self._completed[step]
-        del self._order[step], self._completed[step]
-        self.free += 1
-        return result
+    def release(self) -> T | None:
+        """The next result to deliver; None where its step is still under way, or none is."""
+        for step in self._order:
+            if step in self._completed:
+                result = self._completed[step]
+                del self._order[step], self._completed[step]
+                self.free += 1
+                return result
+            break
+        return None
 
     def forget(self) -> None:
         """Drop the results that are not released; their steps stay where they are in the order."""

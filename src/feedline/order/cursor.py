@@ -193,9 +193,10 @@ class Tally:
         self.until = max(self.until, until)
         if step < self._next:
             self.missing.discard(step)
-        else:
+            return
+        if step > self._next:
             self.missing.update(range(self._next, step))
-            self._next = step + 1
+        self._next = step + 1
 
 
 def _steps(value: Any) -> tuple[int, ...]:

@@ -132,13 +132,13 @@ def loader_of(data, method):
 
 
 def epoch(loader):
-    """The batches of an epoch, and the error that ended it."""
-    got = []
+    """The batches of an epoch, all held until its end, and the error that ended it."""
+    held, ended = [], None
     try:
-        got.extend(plain(batch) for batch in loader)
+        held.extend(loader)
     except Exception as error:  # noqa: BLE001 -- looked at by the caller
-        return got, error
-    return got, None
+        ended = error
+    return [plain(batch) for batch in held], ended
 
 
 EXPECTED = [plain(batch) for batch in DataLoader(Data(), 2)]

@@ -47,7 +47,7 @@ class Line:
                 Block.attach(placed.block.nbytes, descriptor=descriptor, private=False),
             )
             placed.block.close_descriptor()
-        return self.reader.take(placed)
+        return self.reader.take(placed.slot, placed.description, placed.spans)
 
 
 arrays = hnp.arrays(

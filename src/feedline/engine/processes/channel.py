@@ -30,6 +30,7 @@ _SIZE = struct.Struct("<Q")
 _LARGE = 32 * 1024  # a pipe holds about 200 KiB: several frames of every worker's window
 _MOST_DESCRIPTORS = 250  # the kernel passes 253 at a time
 _CHUNK = 64 * 1024
+_AT_ONCE = int(socket.MSG_DONTWAIT) if hasattr(socket, "MSG_DONTWAIT") else 0
 
 
 class Frame(NamedTuple):
@@ -51,7 +52,7 @@ class Channel:
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         connection.close()
         self._socket.settimeout(None)
-        self._flags = 0 if waits else socket.MSG_DONTWAIT
+        self._flags = 0 if waits else _AT_ONCE
         self._unsent: deque[tuple[bytes, tuple[int, ...], tuple[Block, ...]]] = deque()
         self._bytes = bytearray()
         self._room = memoryview(bytearray(_CHUNK))
@@ -127,14 +128,21 @@ class Channel:
             OSError: there was no descriptor, or no memory, left for what was sent.
         """
         while True:
-            frame = self._whole()
-            if frame is not None or self.ended:
-                return frame
+            have = self._bytes
+            if len(have) >= _HEAD.size:
+                size, count, in_block = _HEAD.unpack_from(have)
+                end = _HEAD.size + size
+                if len(have) >= end:
+                    payload = bytes(have[_HEAD.size : end])
+                    del have[:end]
+                    return self._with_descriptors(payload, count, in_block=in_block) if count else Frame(payload)
+            if self.ended:
+                return None
             if self._is_drained and not wait:  # asking again would be a call of the system for nothing
                 self._is_drained = False
                 return None
             if not self._read(wait=wait):
-                return self._whole()
+                return None
 
     def close(self) -> None:
         """Close this end; descriptors that nobody took are closed too. May be called again."""
@@ -147,13 +155,12 @@ class Channel:
     def _read(self, *, wait: bool) -> bool:
         """Take in what is there; whether something was."""
         try:
-            size, ancillary, flags, _ = self._socket.recvmsg_into(
-                self._rooms, _ANCILLARY, 0 if wait else socket.MSG_DONTWAIT
-            )
+            size, ancillary, flags, _ = self._socket.recvmsg_into(self._rooms, _ANCILLARY, 0 if wait else _AT_ONCE)
         except BlockingIOError:
             return False
         except ConnectionError:
             size, ancillary, flags = 0, [], 0
+        self._is_drained = size < _CHUNK and not ancillary  # the kernel stops behind descriptors
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 whole = len(content) // 4
@@ -161,19 +168,10 @@ class Channel:
         if flags & socket.MSG_CTRUNC:
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: descriptors that were sent are lost")
         self._bytes += self._room[:size]
-        self._is_drained = size < _CHUNK and not ancillary  # the kernel stops behind descriptors
         self.ended = not size
-        return bool(size)
+        return size > 0
 
-    def _whole(self) -> Frame | None:
-        have = self._bytes
-        if len(have) < _HEAD.size:
-            return None
-        size, count, in_block = _HEAD.unpack_from(have)
-        if len(have) < _HEAD.size + size:
-            return None
-        payload = bytes(memoryview(have)[_HEAD.size : _HEAD.size + size])
-        del have[: _HEAD.size + size]
+    def _with_descriptors(self, payload: bytes, count: int, *, in_block: bool) -> Frame:
         taken = [self._descriptors.popleft() for _ in range(count)]
         if in_block:
             length, nbytes = _SIZE.unpack_from(payload)[0], _SIZE.unpack_from(payload, _SIZE.size)[0]

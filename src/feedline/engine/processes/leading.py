@@ -63,27 +63,33 @@ class Lead:
 
     def _attend(self, crew: Crew, speaking: list[Member], dead: list[Member]) -> None:
         """Do what is to be done for those that speak, are dead, are late, or have nothing to do."""
-        for member in (*speaking, *dead):
+        for member in speaking:
             self._hear(member)
-        self._lose(dead)
-        late = self._watch.late(crew) if self._crew is crew else []
+        if dead:
+            for member in dead:
+                self._hear(member)
+            self._lose(dead)
+        late = self._watch.late(crew) if self._watch.timeout_s and self._crew is crew else ()
         for member in late:
             member.dump()
             self._hear(member)
-        self._lose(late, late=True)
-        self._share_out()
+        if late:
+            self._lose(late, late=True)
         if self._crew is crew:
+            self._share_out(crew)
             crew.flush()
 
     def _started(self) -> Crew:
         """The workers, all of them, started if they are not."""
-        if self._crew is None:
-            self._crew = Crew(self.num_workers, self._quota)
+        crew = self._crew
+        if crew is None:
+            crew = self._crew = Crew(self.num_workers, self._quota)
             self._surroundings = capture()
-        for number in range(self.num_workers):
-            if number not in self._crew.members:
-                self._start(self._crew, number)
-        return self._crew
+        if len(crew.members) < self.num_workers:
+            for number in range(self.num_workers):
+                if number not in crew.members:
+                    self._start(crew, number)
+        return crew
 
     def _start(self, crew: Crew, number: int, *, extra: bool = False) -> Member:
         assert self._surroundings is not None
@@ -91,8 +97,13 @@ class Lead:
 
     def _give(self, session: Session, task: Task, crew: Crew) -> None:
         members, pinned = crew.members, session.pinned
-        member = min(members.values(), key=_load) if pinned is None else members[pinned % self.num_workers]
-        self._introduce(session, member)
+        if pinned is None:
+            number = min([(len(each.tasks), number) for number, each in members.items()])[1]
+        else:
+            number = pinned % self.num_workers
+        member = members[number]
+        if session.number not in member.sessions:
+            self._introduce(session, member)
         member.give(session.number, task)
 
     def _introduce(self, session: Session, member: Member) -> None:
@@ -122,14 +133,10 @@ class Lead:
         if member.channel.ended and self._crew is not None:
             self._crew.mute(member)
 
-    def _share_out(self) -> None:
+    def _share_out(self, crew: Crew) -> None:
         """Give what waits behind a slow batch to workers that have nothing to do."""
-        if self._crew is None:
-            return
-        members = list(self._crew.members.values())
-        for idle in members:
-            if idle.tasks:
-                continue
+        members = crew.members.values()
+        for idle in [member for member in members if not member.tasks]:
             busiest = max(members, key=_load)
             movable = [key for key in list(busiest.tasks)[1:] if self._sessions[key[0]].pinned is None]
             if not movable:

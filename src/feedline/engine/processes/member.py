@@ -136,14 +136,16 @@ class Member:
             OSError, MemoryError: there was no descriptor, or no memory, left for what it sent.
         """
         while (frame := self.channel.receive()) is not None:
-            kind = frame.payload[0]
+            payload, descriptors = frame
+            kind = payload[0]
+            self.since = time.monotonic()
             if kind == Report.DONE:
-                self.since = time.monotonic()
-                done, nbytes = messages.done_of(frame.payload)
+                done = messages.done_of(payload)
                 self.peak_rss_kib = done.peak_rss_kib
                 value = failure = None
                 try:
-                    value = self._batch(done, nbytes, frame.descriptors)
+                    if done.has_batch:
+                        value = self._batch(done, descriptors)
                 except (OSError, MemoryError):
                     raise
                 except Exception as error:  # noqa: BLE001 -- unpickling runs the user's code
@@ -151,19 +153,17 @@ class Member:
                     failure = error
                 yield done, value, failure
             elif kind == Report.LOADED:
-                self.since, self.is_ready = time.monotonic(), True
+                self.is_ready = True
                 self.loading -= 1
             else:
-                self.since, self.is_up = time.monotonic(), True
-                self._log = frame.descriptors[0] if frame.descriptors else None
+                self.is_up = True
+                self._log = descriptors[0] if descriptors else None
 
-    def _batch(self, done: Done, nbytes: int, descriptors: Sequence[int]) -> Any:
-        placed = done.placed
-        if placed is None:
-            return None
-        if nbytes and placed.slot is not None:
-            self.slots.add(placed.slot, Block.attach(nbytes, descriptor=descriptors[0], private=False))
-        return self.slots.take(placed)
+    def _batch(self, done: Done, descriptors: Sequence[int]) -> Any:
+        if done.block_nbytes and done.slot is not None:
+            block = Block.attach(done.block_nbytes, descriptor=descriptors[0], private=False)
+            self.slots.add(done.slot, block)
+        return self.slots.take(done.slot, done.description, done.spans)
 
     def drain(self) -> None:
         """Take in what it says, and forget it."""

@@ -16,12 +16,13 @@ import cloudpickle
 import numpy as np
 
 from feedline.engine.processes.remote import pack_error, pack_failures, unpack_error, unpack_failures
-from feedline.engine.processes.slots import Placed
 from feedline.engine.task import Batch, Outcome, Task
 from feedline.order.plan import BatchPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from feedline.engine.processes.slots import Placed
 
 __all__ = ["Done", "Order", "Report", "done", "done_of", "failed", "order", "order_of", "task", "task_of"]
 
@@ -50,6 +51,9 @@ class Report(IntEnum):
 # ------------------------------------------------------------------------------------------------------- parent's side
 
 _TASK = struct.Struct("<BBHHQQqqq")  # kind, attempt, slots freed and dropped, session, step, epoch, position, until
+_NUMBER = struct.Struct("<I")  # of a slot
+_INT64 = np.dtype(np.int64)
+_PLAIN, _PICKLED = int(Order.TASK), int(Order.TASK_PICKLED)  # an enumeration's member costs a look-up, once a batch
 
 
 def order(kind: Order, *content: Any) -> bytes:
@@ -66,18 +70,19 @@ def order_of(message: bytes) -> tuple[Any, ...]:
 
 def task(session: int, task: Task, free: Sequence[int], dropped: Sequence[int]) -> bytes:
     """A task, with the slots that the worker gets back."""
-    plan = task.plan
-    slots = struct.pack(f"<{len(free) + len(dropped)}I", *free, *dropped)
+    plan, attempt, fatal, items = task
     indices = plan.indices
-    plain = isinstance(indices, np.ndarray) and indices.dtype == np.int64 and not task.fatal and task.items is None
-    if plain and isinstance(indices, np.ndarray):
-        kind, rest = Order.TASK, indices.tobytes()
+    if fatal or items is not None or type(indices) is not np.ndarray or indices.dtype != _INT64:
+        kind, rest = _PICKLED, cloudpickle.dumps(task, protocol=5)
     else:
-        kind, rest = Order.TASK_PICKLED, cloudpickle.dumps(task, protocol=5)
-    head = _TASK.pack(
-        kind, task.attempt, len(free), len(dropped), session, plan.step, plan.epoch, plan.position, plan.until
-    )
-    return head + slots + rest
+        kind, rest = _PLAIN, indices.tobytes()
+    slots = _NUMBER.pack(free[0]) if len(free) == 1 else struct.pack(f"<{len(free)}I", *free)  # one: the common case
+    if dropped:
+        slots += struct.pack(f"<{len(dropped)}I", *dropped)
+    position, until = plan.position, plan.until
+    head = _TASK.pack(kind, attempt, len(free), len(dropped), session, plan.step, plan.epoch, position, until)
+    message: bytes = head + slots + rest
+    return message
 
 
 def task_of(message: bytes) -> tuple[int, Task, tuple[int, ...], tuple[int, ...]]:
@@ -86,7 +91,7 @@ def task_of(message: bytes) -> tuple[int, Task, tuple[int, ...], tuple[int, ...]
     start = _TASK.size
     slots = struct.unpack_from(f"<{free + dropped}I", message, start)
     start += 4 * len(slots)
-    if kind == Order.TASK:
+    if kind == _PLAIN:
         indices = np.frombuffer(message, np.int64, -1, start) if start < len(message) else np.empty(0, np.int64)
         made = Task(BatchPlan(epoch, step, indices, position, until), attempt)
     else:
@@ -96,90 +101,92 @@ def task_of(message: bytes) -> tuple[int, Task, tuple[int, ...], tuple[int, ...]
 
 # ------------------------------------------------------------------------------------------------------- worker's side
 
-_DONE = struct.Struct("<BBBIQQQqqqqI")
-# kind, flags, attempt, parts, session, step, peak RSS in KiB, slot, the block's bytes (of a batch in no slot: its own),
-# samples, until, description's bytes
+_DONE = struct.Struct("<BBIIQQQqqqqq")
+# kind, flags, parts, description's bytes, session, step, peak RSS in KiB, slot, the block's bytes, the batch's bytes,
+# samples, until
+_SPAN = struct.Struct("<qq")
 _HAS_BATCH, _HAS_REST = 1, 2
+_REPORT = int(Report.DONE)
 
 
 class Done(NamedTuple):
     """What a worker says of a task.
 
     Attributes:
-        session, step, attempt: which.
+        session, step: which.
         peak_rss_kib: the most memory the worker ever had.
-        placed: where the batch is; ``block`` is the size of the slot's block where the parent has not seen it.
+        has_batch: whether there is a batch.
+        slot: where it is; None: in the description.
+        block_nbytes: the size of the slot's block, where the parent has not seen it; else 0.
+        nbytes, description, spans: as in `Placed`.
         samples, until: as in `Batch`.
-        rest: the error and the failures, as bytes.
+        error, failures: as bytes, where there are any.
     """
 
     session: int
     step: int
-    attempt: int
     peak_rss_kib: int
-    placed: Placed | None
+    has_batch: bool
+    slot: int | None
+    block_nbytes: int
+    nbytes: int
+    description: bytes
+    spans: list[tuple[int, int]]
     samples: int
     until: int
-    rest: tuple[bytes | None, bytes | None]
+    error: bytes | None = None
+    failures: bytes | None = None
 
     def outcome(self, task: Task, value: Any) -> Outcome:
         """The outcome of the task whose batch is ``value``."""
-        error, failures = self.rest
         return Outcome(
             task,
-            None if self.placed is None else Batch(value, self.samples, self.until, self.placed.nbytes),
-            None if error is None else unpack_error(error),
-            () if failures is None else unpack_failures(failures),
+            Batch(value, self.samples, self.until, self.nbytes) if self.has_batch else None,
+            None if self.error is None else unpack_error(self.error),
+            () if self.failures is None else unpack_failures(self.failures),
         )
 
 
 def done(session: int, outcome: Outcome, placed: Placed | None, peak_rss_kib: int) -> bytes:
     """What came of a task; the batch itself is in its slot."""
-    batch, made = outcome.batch, outcome.task
+    batch = outcome.batch
     samples, until = (0, 0) if batch is None else (batch.samples, batch.until)
     flags, rest = 0, b""
     if outcome.error is not None or outcome.failures:
         error = None if outcome.error is None else pack_error(outcome.error)
         failures = pack_failures(outcome.failures) if outcome.failures else None
         rest, flags = pickle.dumps((error, failures), 5), _HAS_REST
-    slot, size, parts, description, spans = -1, 0, 0, b"", b""
+    slot, size, nbytes, parts, description, spans = -1, 0, 0, 0, b"", b""
     if placed is not None:
         flags |= _HAS_BATCH
-        slot = -1 if placed.slot is None else placed.slot
-        if placed.slot is None:
-            size = placed.nbytes
-        elif placed.block is not None:
+        nbytes, description, parts = placed.nbytes, placed.description, len(placed.spans)
+        if placed.slot is not None:
+            slot = placed.slot
+        if placed.block is not None:
             size = placed.block.nbytes
-        description, parts = placed.description, len(placed.spans)
-        spans = struct.pack(f"<{2 * parts}q", *[number for span in placed.spans for number in span])
+        for span in placed.spans:
+            spans += _SPAN.pack(*span)
     head = _DONE.pack(
-        Report.DONE, flags, made.attempt, parts, session, made.plan.step, peak_rss_kib, slot, size, samples, until,
-        len(description),
+        _REPORT, flags, parts, len(description), session, outcome.task.plan.step, peak_rss_kib, slot, size, nbytes,
+        samples, until,
     )  # fmt: skip
     return head + spans + description + rest
 
 
 def failed(session: int, task: Task, error: bytes) -> bytes:
     """A task could not even be begun; ``error`` is packed already."""
-    head = _DONE.pack(Report.DONE, _HAS_REST, task.attempt, 0, session, task.plan.step, 0, -1, 0, 0, 0, 0)
+    head = _DONE.pack(_REPORT, _HAS_REST, 0, 0, session, task.plan.step, 0, -1, 0, 0, 0, 0)
     return head + pickle.dumps((error, None), 5)
 
 
-def done_of(message: bytes) -> tuple[Done, int]:
-    """What a worker said of a task, and the size of its slot's block where that is new (else 0)."""
-    _, flags, attempt, parts, session, step, rss, slot, size, samples, until, length = _DONE.unpack_from(message)
-    start = _DONE.size
-    placed = None
-    rest: tuple[bytes | None, bytes | None] = (None, None)
-    end = start + 16 * parts + length
-    if flags & _HAS_BATCH:
-        numbers = struct.unpack_from(f"<{2 * parts}q", message, start)
-        spans = list(zip(numbers[::2], numbers[1::2], strict=True))
-        description = message[end - length : end]
-        if slot < 0:
-            placed, size = Placed(None, None, description, spans, size), 0
-        else:
-            placed = Placed(slot, None, description, spans, sum(numbers[1::2]))
-    if flags & _HAS_REST:
-        rest = pickle.loads(message[end:])  # noqa: S301 -- as above
-    return Done(session, step, attempt, rss, placed, samples, until, rest), size
+def done_of(message: bytes) -> Done:
+    """What a worker said of a task."""
+    _, flags, parts, length, session, step, rss, slot, size, nbytes, samples, until = _DONE.unpack_from(message)
+    begin = _DONE.size + _SPAN.size * parts
+    spans = list(_SPAN.iter_unpack(message[_DONE.size : begin]))
+    end = begin + length
+    error, failures = pickle.loads(message[end:]) if flags & _HAS_REST else (None, None)  # noqa: S301 -- as above
+    return Done(
+        session, step, rss, flags & _HAS_BATCH != 0, None if slot < 0 else slot, size, nbytes, message[begin:end],
+        spans, samples, until, error, failures,
+    )  # fmt: skip

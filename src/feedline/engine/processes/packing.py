@@ -11,20 +11,20 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feedline.engine.processes.pickling import numpy_of, rebuild_tensor
 from feedline.engine.processes.returning import ReturningPickler
 from feedline.frameworks import is_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
-__all__ = ["Packed", "packed", "unpacker"]
+__all__ = ["Packed", "Unpacker", "packed", "unpacker"]
 
 _LAYOUT, _PICKLE = b"L", b"P"
 _NO_LAYOUT = None
@@ -71,13 +71,23 @@ def packed(value: Any, *, whole: bool = False) -> Packed:
     return Packed(stream.getvalue(), [np.frombuffer(each.raw(), np.uint8) for each in buffers])
 
 
-def unpacker(description: bytes) -> Callable[[Sequence[NDArray[np.uint8]]], Any]:
-    """A function that puts a batch of this description together, out of the bytes of its arrays."""
+Unpacker = Callable[[NDArray[np.uint8], Sequence[tuple[int, int]]], Any]
+
+
+def unpacker(description: bytes) -> Unpacker:
+    """A function that puts a batch of this description together, of memory with its arrays: their offsets and sizes."""
+    content = memoryview(description)[1:]
     if description[:1] == _PICKLE:
-        content = description[1:]
-        return lambda parts: pickle.loads(content, buffers=parts)  # noqa: S301 -- of our own worker, by a private pipe
-    layout = pickle.loads(description[1:])  # noqa: S301 -- as above
-    return lambda parts: _built(layout, iter(parts))
+        return (
+            lambda memory, spans: pickle.loads(  # noqa: S301 -- of our own worker, by a private pipe
+                content, buffers=[memory[offset : offset + nbytes] for offset, nbytes in spans]
+            )
+        )
+    layout = pickle.loads(content)  # noqa: S301 -- as above
+    if type(layout[0]) is str:  # a lone array
+        char, shape = layout
+        return lambda memory, spans: np.ndarray(shape, char, memory, spans[0][0])
+    return lambda memory, spans: _built(layout, memory, iter(spans))
 
 
 class _Pickler(ReturningPickler):
@@ -136,11 +146,10 @@ def _layout(value: Any, parts: list[Any]) -> Any:
     raise _NotPlain
 
 
-def _built(layout: Any, parts: Iterator[NDArray[np.uint8]]) -> Any:
+def _built(layout: Any, memory: NDArray[np.uint8], spans: Iterator[tuple[int, int]]) -> Any:
     kind = layout[0]
     if type(kind) is str:
-        part = next(parts)
-        return np.ndarray(layout[1], kind, part)
+        return np.ndarray(layout[1], kind, memory, next(spans)[0])
     if kind is dict:
-        return {key: _built(each, parts) for key, each in zip(layout[1], layout[2:], strict=True)}
-    return kind([_built(each, parts) for each in layout[1:]])
+        return {key: _built(each, memory, spans) for key, each in zip(layout[1], layout[2:], strict=True)}
+    return kind([_built(each, memory, spans) for each in layout[1:]])

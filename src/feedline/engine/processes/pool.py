@@ -141,7 +141,8 @@ class ProcessPool(Lead):
     def submit(self, session: Session, task: Task) -> None:
         """Give a task to the worker that has the least to do; to none if the session was closed by another thread."""
         with self._turns:
-            self._mend()
+            if self._torn or os.getpid() != self._pid:
+                self._mend()
             if session.number not in self._sessions:
                 return
             self._torn = True
@@ -153,24 +154,26 @@ class ProcessPool(Lead):
             except Exception as error:  # noqa: BLE001 -- a user's sampler gives what cannot be pickled
                 session.put(Outcome(task, error=explained(task.plan.indices, "indices", error)))
             self._torn = False
-        self._settle()
+        if self._left:
+            self._settle()
 
     def wait(self, executors: Sequence[Any]) -> None:
         """Wait until one of these executors has an outcome, or none of them has anything under way."""
-        while not any(session.outcomes for session in executors) and any(session.pending for session in executors):
+        while _await_any(executors):
             self.turn(executors)
 
     def turn(self, waiting: Sequence[Session] = ()) -> None:
         """Hear the workers, once; if sessions are ``waiting``, first wait a while until one speaks, or ought to."""
         with self._turns:
-            self._mend()
+            if self._torn or os.getpid() != self._pid:
+                self._mend()
             crew = self._crew
-            waits = any(each.pending for each in waiting) and not any(each.outcomes for each in waiting)
+            waits = _await_any(waiting)
             if crew is not None:
-                patience_s = (
-                    self._turns.at_most_s(self._watch.patience_s(crew), self._sessions.values()) if waits else 0
-                )
-                speaking, dead = crew.wait(patience_s)
+                speaking, dead = crew.wait(0)  # without asking how long to wait: most often something is there
+                if waits and not speaking and not dead:
+                    patience_s = self._watch.patience_s(crew)
+                    speaking, dead = crew.wait(self._turns.at_most_s(patience_s, self._sessions.values()))
                 self._torn = self._crew is crew  # not if a signal handler has closed the loader
                 try:
                     self._attend(crew, speaking, dead)
@@ -178,8 +181,9 @@ class ProcessPool(Lead):
                     self._fail(error)
                 self._torn = False
                 self._watch.warn()
-        self._settle()
-        if waits and not any(each.outcomes for each in waiting):
+        if self._left:
+            self._settle()
+        if waits and _await_any(waiting):
             self._turns.give_way()
 
     # ---------------------------------------------------------------------------------------------------- ending
@@ -212,3 +216,13 @@ class ProcessPool(Lead):
         except (OSError, MemoryError) as error:
             self._fail(error)
         self._torn = False
+
+
+def _await_any(sessions: Sequence[Session]) -> bool:
+    """Whether something is under way in these sessions, and nothing has come of any of them."""
+    pending = False
+    for session in sessions:
+        if session.outcomes:
+            return False
+        pending = pending or bool(session.pending)
+    return pending

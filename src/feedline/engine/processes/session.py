@@ -61,6 +61,11 @@ class Session:
             raise RuntimeError(_CLOSED)
         self._pool.submit(self, task)
 
+    @property
+    def has_outcome(self) -> bool:
+        """Whether an outcome is here, of those that were heard of."""
+        return bool(self.outcomes)
+
     def poll(self) -> Outcome | None:
         """An outcome, if there is one."""
         if not self.outcomes:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from feedline.engine.processes.packing import Packed, packed, unpacker
+from feedline.engine.processes.packing import Packed, Unpacker, packed, unpacker
 from feedline.sharing import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -33,16 +33,6 @@ _HEADROOM = 8  # a new slot has an eighth more room than the batch it is made fo
 
 def _aligned(nbytes: int) -> int:
     return -(-nbytes // _ALIGNMENT) * _ALIGNMENT
-
-
-class _Owner:
-    """What all views of one use of a slot refer to in the end."""
-
-    __slots__ = ("__array_interface__", "__weakref__", "_block")
-
-    def __init__(self, block: Block) -> None:
-        self._block = block
-        self.__array_interface__ = block.__array_interface__
 
 
 class Placed(NamedTuple):
@@ -72,7 +62,7 @@ class _Slot:
         self.number = number
         self.block = block
         self.is_known = False  # to the parent
-        self.lease: weakref.ref[_Owner] | None = None
+        self.lease: weakref.ref[memoryview] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -81,9 +71,9 @@ class _Slot:
 
     def view(self) -> NDArray[np.uint8]:
         """Its bytes, under a new lease."""
-        owner = _Owner(self.block)
+        memory, owner = self.block.lend()
         self.lease = weakref.ref(owner)
-        return np.asarray(owner)
+        return memory
 
 
 class SlotWriter:
@@ -239,7 +229,7 @@ class SlotWriter:
 _NOTHING = np.empty(0, np.uint8)
 
 
-class _Lease(weakref.ref[_Owner]):
+class _Lease(weakref.ref[memoryview]):
     """A slot that is in use; called back when its owner is dead."""
 
     __slots__ = ("slot",)
@@ -271,29 +261,26 @@ class SlotReader:
         self._blocks: dict[int, Block] = {}
         self._leases: dict[int, _Lease] = {}
         self._returned: deque[_Lease] = deque()
-        self._build: Callable[[Sequence[NDArray[np.uint8]]], Any] = unpacker(packed(()).description)
+        self._build: Unpacker = unpacker(packed(()).description)
 
     def add(self, number: int, block: Block) -> None:
         """A slot that the worker has made, or made anew."""
         self._blocks[number] = block
 
-    def take(self, placed: Placed) -> Any:
-        """The batch in a slot, as views of it."""
-        if placed.description:
-            self._build = unpacker(placed.description)
-        if placed.slot is None:
-            return self._build(())
-        owner = _Owner(self._blocks[placed.slot])
-        lease = _Lease(owner, self._returned.append)
-        lease.slot = placed.slot
-        self._leases[placed.slot] = lease
+    def take(self, slot: int | None, description: bytes, spans: Sequence[tuple[int, int]]) -> Any:
+        """The batch that was `Placed` so, as views of its slot."""
+        if description:
+            self._build = unpacker(description)
+        if slot is None:
+            return self._build(_NOTHING, ())
+        memory, owner = self._blocks[slot].lend()
+        lease = self._leases[slot] = _Lease(owner, self._returned.append)
+        lease.slot = slot
         quota = self._quota
         quota.leased += 1
-        memory = np.asarray(owner)
-        parts = [memory[offset : offset + nbytes] for offset, nbytes in placed.spans]
         if quota.leased > quota.limit:
-            parts = [part.copy() for part in parts]
-        return self._build(parts)
+            memory = memory[: max([offset + nbytes for offset, nbytes in spans], default=0)].copy()
+        return self._build(memory, spans)
 
     def returned(self) -> tuple[list[int], list[int]]:
         """The slots that nobody sees any more, since the last call: those to be used again, and those to be dropped."""

@@ -41,8 +41,8 @@ class Watch:
     def heard(self, done: Done) -> None:
         """A worker has reported."""
         self._last_report = time.monotonic()
-        if self._unshared == 0 and done.placed is not None and done.placed.slot is None:
-            self._unshared = done.placed.nbytes
+        if done.slot is None and done.has_batch and self._unshared == 0:
+            self._unshared = done.nbytes
 
     def told(self, death: Death) -> Death:
         """Remember a death; one by lateness says which came before it, and may have left a lock behind."""
@@ -75,8 +75,10 @@ class Watch:
                 f"memory, allow more open files (ulimit -n), or use smaller batches or fewer workers",
                 stacklevel=2,
             )
+        if self.timeout_s or not self._deaths:
+            return
         silent_s = time.monotonic() - self._last_report
-        if self.timeout_s or not self._deaths or silent_s < _PATIENCE_S:
+        if silent_s < _PATIENCE_S:
             return
         death = self._deaths[-1]
         self._deaths.clear()

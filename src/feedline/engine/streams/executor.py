@@ -65,6 +65,11 @@ class StreamExecutor:
             waiting.append(task)
         self._advance()
 
+    @property
+    def has_outcome(self) -> bool:
+        """Whether a batch is here, of those that were heard of."""
+        return bool(self._stages.done)
+
     def collect(self) -> Outcome:
         """Wait for an outcome of any task that was submitted and not collected yet."""
         stages = self._stages

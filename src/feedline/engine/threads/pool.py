@@ -169,6 +169,11 @@ class ThreadExecutor:
                 return outcome
             _await_any((self,))
 
+    @property
+    def has_outcome(self) -> bool:
+        """Whether an outcome is there."""
+        return bool(self._arrived)
+
     def poll(self) -> Outcome | None:
         """An outcome that is there, or None."""
         if not self._arrived:
