@@ -30,7 +30,9 @@ _SIZE = struct.Struct("<Q")
 _LARGE = 32 * 1024  # a pipe holds about 200 KiB: several frames of every worker's window
 _MOST_DESCRIPTORS = 250  # the kernel passes 253 at a time
 _CHUNK = 64 * 1024
-_AT_ONCE = int(socket.MSG_DONTWAIT) if hasattr(socket, "MSG_DONTWAIT") else 0
+# Plain integers: what the module has are members of enumerations, whose operators are Python.
+_AT_ONCE = int(getattr(socket, "MSG_DONTWAIT", 0))
+_CUT_OFF = int(getattr(socket, "MSG_CTRUNC", 0))
 
 
 class Frame(NamedTuple):
@@ -46,6 +48,10 @@ class Channel:
     Args:
         connection: an end of a socket pair, as ``multiprocessing.Pipe()`` makes it; it is taken over.
         waits: whether `send` waits until all is sent, as in a worker.
+
+    Attributes:
+        unsent: what did not go at once: bytes, descriptors, and the blocks that must live until then.
+        ended: whether the other end is closed.
     """
 
     def __init__(self, connection: Connection, *, waits: bool) -> None:
@@ -53,7 +59,7 @@ class Channel:
         connection.close()
         self._socket.settimeout(None)
         self._flags = 0 if waits else _AT_ONCE
-        self._unsent: deque[tuple[bytes, tuple[int, ...], tuple[Block, ...]]] = deque()
+        self.unsent: deque[tuple[bytes, tuple[int, ...], tuple[Block, ...]]] = deque()
         self._bytes = bytearray()
         self._room = memoryview(bytearray(_CHUNK))
         self._rooms = [self._room]
@@ -88,7 +94,7 @@ class Channel:
                 np.asarray(block)[: len(payload)] = np.frombuffer(payload, np.uint8)
                 payload, blocks = _SIZE.pack(len(payload)) + _SIZE.pack(block.nbytes), (block,)
         data = _HEAD.pack(len(payload), len(descriptors), len(blocks)) + payload
-        if not descriptors and not self._unsent:  # the common case, once a batch
+        if not descriptors and not self.unsent:  # the common case, once a batch
             try:
                 sent = self._socket.send(data, self._flags)
             except BlockingIOError:
@@ -96,7 +102,7 @@ class Channel:
             if sent == len(data):
                 return True
             data = data[sent:]
-        self._unsent.append((data, tuple(descriptors), blocks))
+        self.unsent.append((data, tuple(descriptors), blocks))
         return self.flush()
 
     def flush(self) -> bool:
@@ -105,7 +111,7 @@ class Channel:
         Raises:
             OSError: the other end is closed.
         """
-        unsent = self._unsent
+        unsent = self.unsent
         while unsent:
             data, descriptors, blocks = unsent[0]
             try:
@@ -150,7 +156,7 @@ class Channel:
         self._socket.close()
         while self._descriptors:
             os.close(self._descriptors.popleft())
-        self._unsent.clear()
+        self.unsent.clear()
 
     def _read(self, *, wait: bool) -> bool:
         """Take in what is there; whether something was."""
@@ -165,7 +171,7 @@ class Channel:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 whole = len(content) // 4
                 self._descriptors.extend(struct.unpack(f"{whole}i", content[: 4 * whole]))
-        if flags & socket.MSG_CTRUNC:
+        if flags & _CUT_OFF:
             raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}: descriptors that were sent are lost")
         self._bytes += self._room[:size]
         self.ended = not size

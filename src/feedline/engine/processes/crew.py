@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew"]
 
+_READ = selectors.EVENT_READ
 _GRACE_S = 0.5  # how long a worker that is told to stop may go on with the sample it is at
 
 
@@ -59,8 +60,8 @@ class Crew:
         """
         member = Member(starter, number, self._num_workers, surroundings, self._quota)
         try:
-            self._selector.register(member.channel, selectors.EVENT_READ, member)
-            self._selector.register(member.process.sentinel, selectors.EVENT_READ, member)
+            self._selector.register(member.channel, _READ, member)
+            self._selector.register(member.process.sentinel, _READ, member)
         except BaseException:
             with suppress(KeyError, ValueError):
                 self._selector.unregister(member.channel)
@@ -91,8 +92,10 @@ class Crew:
 
     def flush(self) -> None:
         """Send what did not go at once, and be woken when more of it can go."""
-        for member in self:
-            wanted = selectors.EVENT_READ if member.flush() else selectors.EVENT_READ | selectors.EVENT_WRITE
+        for member in (*self.members.values(), *self.extras):
+            if not member.channel.unsent and member.wanted == _READ:
+                continue
+            wanted = _READ if member.flush() else _READ | selectors.EVENT_WRITE
             if member.wanted != wanted and not member.is_mute:
                 member.wanted = wanted
                 self._selector.modify(member.channel, wanted, member)

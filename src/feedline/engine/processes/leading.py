@@ -18,7 +18,7 @@ from feedline.engine.task import Outcome
 from feedline.errors import WorkerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from feedline.engine.processes.becoming import Surroundings
     from feedline.engine.processes.deaths import Death
@@ -61,7 +61,7 @@ class Lead:
         self._restarts = 0
         self._unready = 0  # workers in turn that hung before they were ready
 
-    def _attend(self, crew: Crew, speaking: list[Member], dead: list[Member]) -> None:
+    def _attend(self, crew: Crew, speaking: Iterable[Member], dead: Sequence[Member]) -> None:
         """Do what is to be done for those that speak, are dead, are late, or have nothing to do."""
         for member in speaking:
             self._hear(member)
@@ -136,6 +136,9 @@ class Lead:
     def _share_out(self, crew: Crew) -> None:
         """Give what waits behind a slow batch to workers that have nothing to do."""
         members = crew.members.values()
+        loads = [len(member.tasks) for member in members]
+        if min(loads, default=1) or max(loads) < 2:  # behind what is under way must wait another
+            return
         for idle in [member for member in members if not member.tasks]:
             busiest = max(members, key=_load)
             movable = [key for key in list(busiest.tasks)[1:] if self._sessions[key[0]].pinned is None]

@@ -139,7 +139,7 @@ class Member:
             payload, descriptors = frame
             kind = payload[0]
             self.since = time.monotonic()
-            if kind == Report.DONE:
+            if kind == messages.DONE:
                 done = messages.done_of(payload)
                 self.peak_rss_kib = done.peak_rss_kib
                 value = failure = None

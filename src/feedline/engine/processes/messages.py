@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 
     from feedline.engine.processes.slots import Placed
 
-__all__ = ["Done", "Order", "Report", "done", "done_of", "failed", "order", "order_of", "task", "task_of"]
+__all__ = [
+    "DONE",
+    "TASKS",
+    "Done",
+    "Order",
+    "Report",
+    "done",
+    "done_of",
+    "failed",
+    "order",
+    "order_of",
+    "task",
+    "task_of",
+]
 
 
 class Order(IntEnum):
@@ -48,12 +61,15 @@ class Report(IntEnum):
     DONE = 3
 
 
+# What is said once a batch, as plain integers: looking up an enumeration's member runs Python.
+TASKS = _PLAIN, _PICKLED = int(Order.TASK), int(Order.TASK_PICKLED)
+DONE = int(Report.DONE)
+
 # ------------------------------------------------------------------------------------------------------- parent's side
 
 _TASK = struct.Struct("<BBHHQQqqq")  # kind, attempt, slots freed and dropped, session, step, epoch, position, until
 _NUMBER = struct.Struct("<I")  # of a slot
 _INT64 = np.dtype(np.int64)
-_PLAIN, _PICKLED = int(Order.TASK), int(Order.TASK_PICKLED)  # an enumeration's member costs a look-up, once a batch
 
 
 def order(kind: Order, *content: Any) -> bytes:
@@ -106,7 +122,6 @@ _DONE = struct.Struct("<BBIIQQQqqqqq")
 # samples, until
 _SPAN = struct.Struct("<qq")
 _HAS_BATCH, _HAS_REST = 1, 2
-_REPORT = int(Report.DONE)
 
 
 class Done(NamedTuple):
@@ -167,7 +182,7 @@ def done(session: int, outcome: Outcome, placed: Placed | None, peak_rss_kib: in
         for span in placed.spans:
             spans += _SPAN.pack(*span)
     head = _DONE.pack(
-        _REPORT, flags, parts, len(description), session, outcome.task.plan.step, peak_rss_kib, slot, size, nbytes,
+        DONE, flags, parts, len(description), session, outcome.task.plan.step, peak_rss_kib, slot, size, nbytes,
         samples, until,
     )  # fmt: skip
     return head + spans + description + rest
@@ -175,7 +190,7 @@ def done(session: int, outcome: Outcome, placed: Placed | None, peak_rss_kib: in
 
 def failed(session: int, task: Task, error: bytes) -> bytes:
     """A task could not even be begun; ``error`` is packed already."""
-    head = _DONE.pack(_REPORT, _HAS_REST, 0, 0, session, task.plan.step, 0, -1, 0, 0, 0, 0)
+    head = _DONE.pack(DONE, _HAS_REST, 0, 0, session, task.plan.step, 0, -1, 0, 0, 0, 0)
     return head + pickle.dumps((error, None), 5)
 
 

@@ -9,6 +9,7 @@ shared by processes. Several threads may use it, one at a time. After `ProcessPo
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,15 @@ from feedline.engine.processes.watching import Watch
 from feedline.engine.task import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from feedline.engine.processes.crew import Crew
+    from feedline.engine.processes.member import Member
     from feedline.engine.task import Recipe, Role, Task
 
 __all__ = ["ProcessPool"]
 
+_ASKED = 4  # workers that are asked one by one whether they have something, before all are waited for
 _SPARE_SLOTS = 8  # batches that a loop may hold before they are copied, beyond those on their way
 
 
@@ -68,8 +72,9 @@ class ProcessPool(Lead):
         self._opened = 0
         self._turns = Turns()
         self._left: deque[Session] = deque()  # closed where no message may be sent: amid another, or by the collector
-        self._torn = False  # messages are being sent, or an interrupt came amid them: one may be lost
+        self._torn = False  # messages are being sent, or an interrupt or a fork came amid them: one may be lost
         self._pid = os.getpid()
+        _pools.add(self)
 
     # ---------------------------------------------------------------------------------------------------- sessions
 
@@ -109,12 +114,12 @@ class ProcessPool(Lead):
 
     def _settle(self) -> None:
         """Take leave of sessions that are over, unless another call is under way that will."""
-        while self._left and not self._torn and self._turns.taken_at_once():
+        while self._left and not self._torn and self._turns.acquire(blocking=False):
             try:
                 while self._left:
                     self._dismiss(self._left.popleft())
             finally:
-                self._turns.give_back()
+                self._turns.release()
 
     def _dismiss(self, session: Session) -> None:
         if self._sessions.pop(session.number, None) is None or os.getpid() != self._pid:
@@ -140,20 +145,24 @@ class ProcessPool(Lead):
 
     def submit(self, session: Session, task: Task) -> None:
         """Give a task to the worker that has the least to do; to none if the session was closed by another thread."""
-        with self._turns:
-            if self._torn or os.getpid() != self._pid:
+        turns = self._turns
+        if not turns.acquire(blocking=False):
+            turns.wait()
+        try:
+            if self._torn:
                 self._mend()
-            if session.number not in self._sessions:
-                return
-            self._torn = True
-            session.pending[task.plan.step] = task
-            try:
-                self._give(session, task, self._started())
-            except (OSError, MemoryError) as error:
-                self._fail(error)
-            except Exception as error:  # noqa: BLE001 -- a user's sampler gives what cannot be pickled
-                session.put(Outcome(task, error=explained(task.plan.indices, "indices", error)))
-            self._torn = False
+            if session.number in self._sessions:
+                self._torn = True
+                session.pending[task.plan.step] = task
+                try:
+                    self._give(session, task, self._started())
+                except (OSError, MemoryError) as error:
+                    self._fail(error)
+                except Exception as error:  # noqa: BLE001 -- a user's sampler gives what cannot be pickled
+                    session.put(Outcome(task, error=explained(task.plan.indices, "indices", error)))
+                self._torn = False
+        finally:
+            turns.release()
         if self._left:
             self._settle()
 
@@ -164,27 +173,36 @@ class ProcessPool(Lead):
 
     def turn(self, waiting: Sequence[Session] = ()) -> None:
         """Hear the workers, once; if sessions are ``waiting``, first wait a while until one speaks, or ought to."""
-        with self._turns:
-            if self._torn or os.getpid() != self._pid:
+        turns = self._turns
+        if not turns.acquire(blocking=False):
+            turns.wait()
+        try:
+            if self._torn:
                 self._mend()
-            crew = self._crew
             waits = _await_any(waiting)
-            if crew is not None:
-                speaking, dead = crew.wait(0)  # without asking how long to wait: most often something is there
-                if waits and not speaking and not dead:
-                    patience_s = self._watch.patience_s(crew)
-                    speaking, dead = crew.wait(self._turns.at_most_s(patience_s, self._sessions.values()))
-                self._torn = self._crew is crew  # not if a signal handler has closed the loader
-                try:
-                    self._attend(crew, speaking, dead)
-                except (OSError, MemoryError) as error:
-                    self._fail(error)
-                self._torn = False
-                self._watch.warn()
+            if waits and self._crew is not None and self.num_workers <= _ASKED:
+                self._attend(self._crew, [each for each in self._crew.members.values() if each.tasks], ())
+            if self._crew is not None and (not waits or _await_any(waiting)):
+                self._listen(self._crew, waits=waits)
+        finally:
+            turns.release()
         if self._left:
             self._settle()
         if waits and _await_any(waiting):
-            self._turns.give_way()
+            turns.give_way()
+
+    def _listen(self, crew: Crew, *, waits: bool) -> None:
+        patience_s = 0.0 if not waits else self._turns.at_most_s(self._watch.patience_s(crew), self._sessions.values())
+        self._attend(crew, *crew.wait(patience_s))
+        self._watch.warn()
+
+    def _attend(self, crew: Crew, speaking: Iterable[Member], dead: Sequence[Member]) -> None:
+        self._torn = self._crew is crew  # not if a signal handler has closed the loader
+        try:
+            super()._attend(crew, speaking, dead)
+        except (OSError, MemoryError) as error:
+            self._fail(error)
+        self._torn = False
 
     # ---------------------------------------------------------------------------------------------------- ending
 
@@ -200,12 +218,16 @@ class ProcessPool(Lead):
             self._cargo.close()
             self._starter.close()
 
+    def forked(self) -> None:
+        """This is a copy in a forked process: the workers are its parent's."""
+        self._torn = True
+
     def _mend(self) -> None:
-        """After an interrupt in the middle of things: begin anew with other workers, and do all again."""
-        if os.getpid() != self._pid:  # a forked copy: the workers are its parent's
-            self._pid, self._crew, self._torn = os.getpid(), None, True
+        """After an interrupt in the middle of things, or a fork: begin anew with other workers, and do all again."""
         if not self._torn:
             return
+        if os.getpid() != self._pid:
+            self._pid, self._crew = os.getpid(), None
         self._end_crew()
         while self._left:
             self._dismiss(self._left.popleft())
@@ -226,3 +248,15 @@ def _await_any(sessions: Sequence[Session]) -> bool:
             return False
         pending = pending or bool(session.pending)
     return pending
+
+
+_pools: weakref.WeakSet[ProcessPool] = weakref.WeakSet()
+
+
+def _tell_copies() -> None:
+    for pool in list(_pools):
+        pool.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_tell_copies)

@@ -23,32 +23,33 @@ _PAUSE_S = 0.001  # a lock that is taken again at once goes past those who wait 
 
 
 class Turns:
-    """A lock that one thread may take several times, and that knows who waits for it."""
+    """A lock that one thread may take several times, and that knows who waits for it.
+
+    Attributes:
+        acquire, release: the lock's own, of C, for where a context would be felt: once a batch and more.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        lock = threading.RLock()
+        self.acquire = lock.acquire
+        self.release = lock.release
         self._waiting: set[int] = set()
 
     def __enter__(self) -> Self:
-        if not self._lock.acquire(blocking=False):
-            thread = threading.get_ident()
-            self._waiting.add(thread)
-            try:
-                self._lock.acquire()
-            finally:
-                self._waiting.discard(thread)
+        self.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.give_back()
+        self.release()
 
-    def taken_at_once(self) -> bool:
-        """Take it if it is free; whether it was."""
-        return self._lock.acquire(blocking=False)
-
-    def give_back(self) -> None:
-        """Let go of it, as often as it was taken."""
-        self._lock.release()
+    def wait(self) -> None:
+        """Take the lock, and say until then that this thread waits for it."""
+        thread = threading.get_ident()
+        self._waiting.add(thread)
+        try:
+            self.acquire()
+        finally:
+            self._waiting.discard(thread)
 
     def at_most_s(self, patience_s: float | None, sessions: Iterable[Session]) -> float | None:
         """How long of ``patience_s`` a thread may wait at a time; None: for ever."""

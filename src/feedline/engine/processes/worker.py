@@ -107,7 +107,7 @@ class _Worker:
 
     def _hear(self, message: bytes, descriptors: tuple[int, ...]) -> None:
         kind = message[0]
-        if kind in (Order.TASK, Order.TASK_PICKLED):
+        if kind in messages.TASKS:
             session, task, free, dropped = messages.task_of(message)
             for number in free:
                 self._slots.free(number)
