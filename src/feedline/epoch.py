@@ -72,6 +72,7 @@ class Epoch:
         self.recipe = recipe
         self._around = around
         self._deliver = around.deliver
+        self._counters = around.counters
         self._dataset = recipe.dataset
         self._cursor = cursor
         self._delivered = cursor.position, cursor.sampler_state, cursor.undelivered  # one object: for other threads
@@ -181,7 +182,7 @@ class Epoch:
                 outcome = self._outcome = self._pipeline.take()
             if outcome is None:
                 self.ended = True
-                self._around.counters.epoch_ended()
+                self._counters.epoch_ended()
                 self.close()
                 return
             try:
@@ -199,7 +200,7 @@ class Epoch:
         if (self._budget is None and not outcome.failures) or outcome is self._accounted:
             return
         self._accounted = outcome
-        self._around.counters.failed(len(outcome.failures))
+        self._counters.failed(len(outcome.failures))
         if self._budget is not None:
             read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
             self._budget.spend(outcome.failures, read)
@@ -208,11 +209,11 @@ class Epoch:
         """What is to be handed over, and where we stand then; None where nothing is left of the batch."""
         if outcome.error is not None:
             raise outcome.error
-        batch, counters = outcome.batch, self._around.counters
+        batch = outcome.batch
         assert batch is not None
         if not self._keeps_empty and is_empty(batch.value):
             self._before = self._delivered = self._standing()
-            counters.passed_over()  # the user's collate dropped all samples: there is nothing to deliver
+            self._counters.passed_over()  # the user's collate dropped all samples: there is nothing to deliver
             return None
         value, samples = batch.value, batch.samples
         if self._deliver is not None:
@@ -220,7 +221,7 @@ class Epoch:
         if outcome.failures and self.recipe.policy.action == "skip":
             samples -= len(outcome.failures)
         held = value, self._standing()
-        counters.delivered(samples)
+        self._counters.delivered(samples)
         return held
 
     def cursor(self) -> Cursor:

@@ -7,7 +7,7 @@ several threads, one at a time.
 from __future__ import annotations
 
 import sys
-import threading
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class EpochIterator:
         self._course = course
         self._recipe = recipe
         self._length = length
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._owner: int | None = None
         self._closed = False
         self._epoch: Epoch | None = None
@@ -44,7 +44,7 @@ class EpochIterator:
         return self._length()
 
     def __next__(self) -> Any:
-        thread = threading.get_ident()
+        thread = get_ident()
         if self._owner == thread:
             raise RuntimeError("next() was called on an iterator by code that this iterator runs: use another iterator")
         epoch = None
@@ -85,7 +85,7 @@ class EpochIterator:
     def close(self) -> None:
         """Stop what the epoch started; a further ``next()`` is an error. Waits for a batch under way elsewhere."""
         self._closed = True
-        if self._owner == threading.get_ident():  # the batch under way is what closes the loader
+        if self._owner == get_ident():  # the batch under way is what closes the loader
             self._stop()
             return
         with self._lock:

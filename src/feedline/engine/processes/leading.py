@@ -97,11 +97,13 @@ class Lead:
 
     def _give(self, session: Session, task: Task, crew: Crew) -> None:
         members, pinned = crew.members, session.pinned
-        if pinned is None:
-            number = min([(len(each.tasks), number) for number, each in members.items()])[1]
+        if pinned is not None:
+            member = members[pinned % self.num_workers]
         else:
-            number = pinned % self.num_workers
-        member = members[number]
+            least = None
+            for each in members.values():
+                if least is None or len(each.tasks) < least:
+                    member, least = each, len(each.tasks)
         if session.number not in member.sessions:
             self._introduce(session, member)
         member.give(session.number, task)

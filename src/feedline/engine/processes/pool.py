@@ -155,7 +155,10 @@ class ProcessPool(Lead):
                 self._torn = True
                 session.pending[task.plan.step] = task
                 try:
-                    self._give(session, task, self._started())
+                    crew = self._crew
+                    if crew is None or len(crew.members) < self.num_workers:
+                        crew = self._started()
+                    self._give(session, task, crew)
                 except (OSError, MemoryError) as error:
                     self._fail(error)
                 except Exception as error:  # noqa: BLE001 -- a user's sampler gives what cannot be pickled
