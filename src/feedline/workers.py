@@ -6,13 +6,14 @@ choice (contract 2). Workers stay until the loader is closed or collected, or en
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import multiprocessing
 import os
 import warnings
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from feedline.engine.threads.pool import ThreadPool
 from feedline.engine.worker import get_worker_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from feedline.engine.arena import Arena
     from feedline.engine.executor import Executor, Pool
@@ -201,7 +202,8 @@ class Workers:
             return ThreadPool(
                 count, arena=self._arena, timeout_s=self._timeout_s, worker_init_fn=options.worker_init_fn
             )
-        from feedline.engine.processes.pool import ProcessPool  # 20 ms that others are spared
+        with _no_collection():
+            from feedline.engine.processes.pool import ProcessPool  # 10 ms that others are spared
 
         return ProcessPool(
             count,
@@ -212,6 +214,18 @@ class Workers:
             ahead=self._ahead,
             restarted=self._restarted,
         )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Imports make thousands of objects that stay, upon which all are looked at for garbage: with torch, for 75 ms."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _close(pool: Pool) -> None:

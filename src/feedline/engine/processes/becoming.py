@@ -14,7 +14,6 @@ import os
 import pickle
 import signal
 import sys
-import tempfile
 import threading
 import warnings
 from contextlib import suppress
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
+import threadpoolctl  # type: ignore[import-untyped]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,6 +115,8 @@ def become_worker() -> int | None:
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("feedline-stack", os.MFD_CLOEXEC)
         else:
+            import tempfile
+
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
         faulthandler.enable(descriptor)
@@ -215,9 +217,7 @@ def _name_process(name: str) -> None:
 
 
 def _use_one_thread() -> None:
-    with suppress(ImportError):
-        threadpoolctl = importlib.import_module("threadpoolctl")
-        threadpoolctl.threadpool_limits(1)  # BLAS and OpenMP, as loaded; those that come read the environment
+    threadpoolctl.threadpool_limits(1)  # BLAS and OpenMP, as loaded; those that come read the environment
     set_torch = getattr(sys.modules.get("torch"), "set_num_threads", None)
     if set_torch is not None:
         set_torch(1)

@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import weakref
-from multiprocessing import heap, synchronize, util
+from multiprocessing import util
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -197,6 +197,8 @@ def inherited_lock(number: int, handle: int) -> Any:
 
     One made anew of the handle would close the semaphore of all others of this process when it is collected.
     """
+    from multiprocessing import synchronize  # it is there: a lock has come
+
     for lock in list(util._afterfork_registry.values()):  # type: ignore[attr-defined]  # noqa: SLF001
         if id(lock) == number and isinstance(lock, synchronize.SemLock) and lock._semlock.handle == handle:  # type: ignore[attr-defined]  # noqa: SLF001
             return lock
@@ -210,6 +212,8 @@ def reduce_arena(arena: Any) -> Any:
 
 def rebuild_arena(size: int, sent: Any) -> Any:
     """The memory, mapped again; multiprocessing itself would leave the descriptor open for ever."""
+    from multiprocessing import heap  # 4 ms that loaders without its values are spared
+
     descriptor = sent.detach()
     arena = heap.Arena(size, descriptor)
     weakref.finalize(arena, os.close, descriptor)
