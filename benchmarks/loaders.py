@@ -1,11 +1,13 @@
 """Loaders with workers as contenders: started once, kept over all rounds, ended with the case.
 
 Guarantee: a timed epoch finds the workers running and nothing made ahead. Feedline makes the first batches of the next
-epoch while one ends, which torch does not; asking for another epoch than the next one discards them.
+epoch while one ends, which torch does not; asking for another epoch than the next one discards them, and a worker that
+is at one of them has time to end it.
 """
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Contender
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["feedline_contender", "torch_contender"]
 
+_SETTLING_S = 0.1
+
 
 def feedline_contender(ending: ExitStack, name: str, dataset: Any, **arguments: Any) -> Contender:
     """Feedline's loader, which ``ending`` closes."""
@@ -25,6 +29,7 @@ def feedline_contender(ending: ExitStack, name: str, dataset: Any, **arguments: 
 
     def epoch(number: int) -> Iterable[Any]:
         loader.set_epoch(2 * number)
+        time.sleep(_SETTLING_S)
         return loader
 
     return Contender(name, epoch)

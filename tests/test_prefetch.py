@@ -176,6 +176,18 @@ def test_the_next_epoch_is_made_while_the_present_one_ends_by_processes_that_sta
     assert len(dataset.asked) <= 16 + 2 * 5 + 2 * 4  # a batch that goes to another worker late is made twice
 
 
+def test_another_epoch_that_is_asked_for_ends_the_work_ahead_at_once(tmp_path):
+    dataset = Counting(tmp_path / "asked", length=16)
+    with DataLoader(dataset, 2, num_workers=2, backend="process") as loader:
+        list(loader)
+        assert loader._course._early is not None
+        loader.set_epoch(1)
+        assert loader._course._early is not None
+        loader.set_epoch(5)
+        assert loader._course._early is None
+        assert len(list(loader)) == 8
+
+
 # ------------------------------------------------------------------------------------------- workers that do not stay
 
 

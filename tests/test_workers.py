@@ -525,3 +525,20 @@ def test_the_state_after_an_empty_batch_is_beyond_it(workers):
         assert list(iterator) == []
         state = loader.state_dict()
         assert (state["epoch"], state["position"]) == (1, 0)
+
+
+class Scheduled(Dataset):
+    """Samples say how the system schedules the process that makes them."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, _):
+        return os.sched_getscheduler(0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such policy")
+def test_worker_processes_are_batch_jobs_to_the_system_which_do_not_take_the_place_of_the_loop():
+    with DataLoader(Scheduled(), 2, num_workers=2, backend="process") as loader:
+        assert np.concatenate(list(loader)).tolist() == [os.SCHED_BATCH] * 4
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER

@@ -134,6 +134,8 @@ class Course:
     def set_epoch(self, epoch: int) -> None:
         """Make ``epoch`` the next one; a position to resume from is kept if it is of this epoch."""
         self._next_epoch = checked_seed(epoch, "epoch")
+        if self._early is not None and self._early.number != epoch:
+            self.forget_early()  # at once: workers shall not be at what nobody wants when the epoch begins
         self._source.set_epoch(epoch)
         if self._resume is not None and self._resume.epoch != epoch:
             self._resume = None
@@ -213,7 +215,7 @@ class Course:
         Only by a sampler of ours: an order of the user's may change until its epoch begins. What fails is no matter of
         the present epoch: it is raised when the next one begins.
         """
-        number = epoch.cursor().epoch + 1
+        number = epoch.number + 1
         if number == self._fails_early:
             return
         if self._early is None and (

@@ -115,6 +115,11 @@ class Epoch:
             raise
 
     @property
+    def number(self) -> int:
+        """Which epoch it is."""
+        return self._cursor.epoch
+
+    @property
     def executor(self) -> Executor:
         """What makes its batches."""
         return self._pipeline.executor

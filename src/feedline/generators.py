@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-__all__ = ["GlobalGenerators", "seed_globals", "torch_generator"]
+__all__ = ["GlobalGenerators", "own_globals", "seed_globals", "torch_generator"]
 
 _LARGEST_TORCH_SEED = (1 << 63) - 1
 
@@ -60,11 +60,21 @@ class _States(NamedTuple):
 
 
 class _Lent:
-    """How many contexts are entered in this process, and what the first of them found."""
+    """How many contexts are entered in this process, and what the first of them found.
 
+    Attributes:
+        are_ours: whether this process is a worker's, where nobody misses the states that were found.
+    """
+
+    are_ours = False
     lock = threading.Lock()
     count = 0
     found: _States | None = None
+
+
+def own_globals() -> None:
+    """From now on global generators need not be put back: this process is there for the user's samples alone."""
+    _Lent.are_ours = True
 
 
 class GlobalGenerators:
@@ -81,8 +91,12 @@ class GlobalGenerators:
         self._keep = keep
         self._bits = np.random.MT19937(0)
         self._kept: _States | None = None
+        self._found: _States | None = None
 
     def __enter__(self) -> Self:
+        self._torch = torch_generator()
+        if _Lent.are_ours and not self._keep:
+            return self
         with _Lent.lock:
             self._found = _States.now()
             if _Lent.count == 0:
@@ -95,14 +109,16 @@ class GlobalGenerators:
 
     def seed(self, value: int) -> None:
         """Seed all of them from one 64-bit number."""
-        seed_globals(value, self._found.torch)
+        seed_globals(value, self._torch)
 
     def __exit__(self, *_: object) -> None:
+        found, self._found = self._found, None
+        if found is None:
+            return
         if self._keep:
             self._kept = _States.now()
         with _Lent.lock:
             _Lent.count -= 1
-            last = _Lent.count == 0 and _Lent.found is not None
-            (_Lent.found if last else self._found).restore()  # type: ignore[union-attr]  # last: it is not None
-            if last:
-                _Lent.found = None
+            if _Lent.count == 0 and _Lent.found is not None:
+                found, _Lent.found = _Lent.found, None
+            found.restore()

@@ -29,7 +29,7 @@ from feedline.engine.streams.making import stream_maker
 from feedline.engine.task import Outcome, Role
 from feedline.engine.worker import WorkerInfo, become
 from feedline.errors import WorkerError
-from feedline.generators import seed_globals, torch_generator
+from feedline.generators import own_globals, seed_globals, torch_generator
 from feedline.seeding import worker_seed
 from feedline.sharing import Block
 
@@ -52,6 +52,7 @@ __all__ = ["work"]
 def work(connection: Connection, number: int, num_workers: int, surroundings: Surroundings) -> None:
     """The main function of a worker process."""
     log = become_worker()
+    own_globals()
     channel = Channel(connection, waits=True)
     surroundings.enter(number)
     try:
