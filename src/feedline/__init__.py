@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         StackDataset,
         Subset,
         TensorDataset,
+        mix,
         random_split,
     )
     from feedline.engine import ErrorPolicy, get_worker_info
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         StratifiedBatchSampler,
         SubsetRandomSampler,
         WeightedRandomSampler,
+        pack_sequences,
     )
     from feedline.seeding import rng
 
@@ -88,6 +90,8 @@ __all__ = [
     "default_convert",
     "detection_collate",
     "get_worker_info",
+    "mix",
+    "pack_sequences",
     "pad_collate",
     "random_split",
     "register_collate",
@@ -115,6 +119,7 @@ _HOMES = {
         "StackDataset",
         "Subset",
         "TensorDataset",
+        "mix",
         "random_split",
     ),
     "feedline.engine": (
@@ -140,6 +145,7 @@ _HOMES = {
         "StratifiedBatchSampler",
         "SubsetRandomSampler",
         "WeightedRandomSampler",
+        "pack_sequences",
     ),
     "feedline.seeding": ("rng",),
 }

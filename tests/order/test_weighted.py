@@ -3,6 +3,8 @@
 import itertools
 import math
 import re
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +12,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feedline import seeding
-from feedline.order.weighted import AliasTable, WeightedDistinctOrder, WeightedOrder, _log, checked_weights
+from feedline.order.samplers import WeightedRandomSampler
+from feedline.order.weighted import (
+    AliasTable,
+    WeightedDistinctOrder,
+    WeightedOrder,
+    _ascending,
+    _log,
+    check_distinct,
+    checked_weights,
+)
 
 weight = st.one_of(
     st.just(0.0),
@@ -54,10 +65,24 @@ def assert_implied_probabilities_are_the_weights(weights):
         ([math.nan, 1.0], "weights must be finite and not negative, got nan at index 0"),
         ([1.0, 2.0, math.inf], "weights must be finite and not negative, got inf at index 2"),
         ([0.0, 0.0], "weights must not all be zero, got 2 zeros"),
+        ([[1.0], [1.0, 2.0]], "weights must be one-dimensional, one a sample, got sequences of different lengths"),
+        (["1", "2"], "weights must be real numbers, got dtype <U1"),
+        ([1j, 2], "weights must be real numbers, got dtype complex128"),
+        (np.zeros(2, "datetime64[s]"), "weights must be real numbers, got dtype datetime64[s]"),
+        ([10**400, 1], "weights must be real numbers within the range of float64: int too large"),
+        ([Fraction(1, 3), {}], "weights must be real numbers within the range of float64: float() argument"),
+        ([1.0, None], "weights must be finite and not negative, got nan at index 1"),
+        (np.array([1, np.longdouble("1e4000")]), "weights must be finite and not negative, got inf at index 1"),
     ],
 )
 def test_weights_that_are_no_weights_are_a_value_error(weights, message):
-    for take in (checked_weights, AliasTable, lambda weights: WeightedDistinctOrder(weights, 1, 1, 0)):
+    for take in (
+        checked_weights,
+        AliasTable,
+        lambda weights: WeightedDistinctOrder(weights, 1, 1, 0),
+        lambda weights: WeightedRandomSampler(weights, 1),
+        lambda weights: WeightedRandomSampler(weights, 1, replacement=False),
+    ):
         with pytest.raises(ValueError, match=re.escape(message)):
             take(weights)
 
@@ -75,6 +100,45 @@ def test_more_distinct_draws_than_positive_weights_are_a_value_error():
     message = r"at most the number of positive weights \(2\).*without replacement, got 3: draw fewer, or with"
     with pytest.raises(ValueError, match=message):
         WeightedDistinctOrder(np.array([1.0, 0.0, 2.0]), length=3, seed=1, epoch=0)
+    with pytest.raises(ValueError, match="^num_samples must be " + message):
+        WeightedRandomSampler([1.0, 0.0, 2.0], 3, replacement=False)
+    with pytest.raises(ValueError, match="^count must be " + message):
+        check_distinct(3, np.array([1.0, 0.0, 2.0]), "count")
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        (3, 0, 1),
+        np.array([3, 0, 1], dtype=np.float32),
+        np.array([3, 0, 1], dtype=np.float16),
+        np.array([3, 0, 1], dtype=np.uint8),
+        np.array([3, 0, 1], dtype=np.longdouble),
+        np.array([3, 9, 0, 9, 1], dtype=">f8")[::2],
+        [Fraction(3), 0, Decimal(1)],
+        [np.float32(3), False, True],
+    ],
+)
+def test_weights_of_any_real_type_are_the_same_weights(weights):
+    checked = checked_weights(weights)
+    assert (checked.dtype, checked.tolist()) == (np.float64, [3, 0, 1])
+    assert AliasTable(weights).probabilities().tolist() == [0.75, 0, 0.25]
+
+
+def test_subnormal_weights_of_float32_are_positive():
+    assert checked_weights(np.array([1e-45], dtype=np.float32))[0] > 0
+
+
+def test_a_samplers_weights_are_a_copy_that_nothing_changes():
+    given_weights = np.array([1.0, 2.0, 3.0])
+    for replacement in (True, False):
+        sampler = WeightedRandomSampler(given_weights, 3, replacement)
+        name, before = sampler.name, sampler.order(1, 0).take(0, 3).tolist()
+        given_weights[0] = 1e9
+        assert (sampler.name, sampler.order(1, 0).take(0, 3).tolist()) == (name, before)
+        given_weights[0] = 1.0
+        with pytest.raises(ValueError, match="read-only"):
+            sampler.weights[0] = 5
 
 
 @pytest.mark.parametrize(
@@ -103,6 +167,8 @@ def test_the_weights_given_are_not_changed_and_not_kept():
 @example([1e-300, 1e300, 1.0])
 @example([1.7e308] * 20)
 @example([1e300] + [1e-300] * 40)
+@example([1e-308, 1e308, 5e-324, 0.0, 1.7976931348623157e308])
+@example([1e308] * 3 + [1e-308] * 3)
 @example([1 / 3] * 7)
 def test_the_table_implies_the_weights(weights):
     with np.errstate(all="raise"):
@@ -159,6 +225,22 @@ def test_weighted_draws_are_pinned():
 def test_a_million_draws_come_as_often_as_their_weights(weights):
     drawn = WeightedOrder(AliasTable(weights), 10**6, seed=2, epoch=0).take(0, 10**6)
     assert abs(deviations(np.bincount(drawn, minlength=len(weights)), shares(weights) * 10**6)) < 4
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [2.0 ** -np.arange(20), np.random.default_rng(0).pareto(1, 5_000) + 0.1, 1e-308 / np.arange(1, 101)],
+    ids=["geometric", "pareto", "subnormal"],
+)
+def test_ten_million_draws_come_as_often_as_their_weights(weights):
+    draws, block = 10**7, 1 << 20
+    order = WeightedOrder(AliasTable(weights), draws, seed=6, epoch=0)
+    counts = np.zeros(len(weights), dtype=np.int64)
+    for start in range(0, draws, block):
+        counts += np.bincount(order.take(start, min(start + block, draws)), minlength=len(weights))
+    expected = shares(weights) * draws
+    assert expected.min() > 5  # what chi-square asks for
+    assert abs(deviations(counts, expected)) < 4
 
 
 def test_successive_draws_are_independent():
@@ -229,6 +311,77 @@ def test_each_distinct_draw_is_in_proportion_to_the_weights_left():
         for sequence in found
     ]
     assert abs(deviations(np.array(list(found.values())), epochs * np.array(law))) < 4
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e307, 2.0**-1074], ids=["common", "the sum overflows", "subnormal"])
+def test_first_and_second_draws_and_inclusions_have_their_exact_probabilities(scale):
+    """Successive sampling of 3 out of 6: the probabilities are summed over all 120 sequences."""
+    weights, epochs = np.array([1.0, 2.0, 0.0, 16.0, 4.0, 3.0, 8.0]), 6_000
+    first, second, included = np.zeros((3, 7))
+    for sequence in itertools.permutations(np.flatnonzero(weights), 3):
+        chance, left = 1.0, weights.sum()
+        for index in sequence:
+            chance, left = chance * weights[index] / left, left - weights[index]
+        first[sequence[0]] += chance
+        second[sequence[1]] += chance
+        included[list(sequence)] += chance
+    assert first == pytest.approx(weights / weights.sum())
+    drawn = np.array([WeightedDistinctOrder(weights * scale, 3, 8, epoch).take(0, 3) for epoch in range(epochs)])
+    positive = weights > 0
+    for place, law in [(0, first), (1, second)]:
+        counts = np.bincount(drawn[:, place], minlength=7)
+        assert abs(deviations(counts[positive], epochs * law[positive])) < 4
+    counts = np.bincount(drawn.reshape(-1), minlength=7)
+    assert counts[~positive].tolist() == [0]
+    spread = np.sqrt(epochs * included * (1 - included))[positive]
+    assert (np.abs(counts - epochs * included)[positive] < 4 * spread).all()
+
+
+def test_many_samples_are_drawn_by_one_law():
+    """Of 200,000 samples in two kinds, the heavy ones among the first 10,000 are as many as a heap of each gives."""
+    weights = np.tile([1.0, 3.0], 100_000)
+    drawn = WeightedDistinctOrder(weights, 10_000, seed=9, epoch=0).take(0, 10_000)
+    # After a fraction t of Exp(1) time a light sample is drawn with 1 - exp(-t), a heavy one with 1 - exp(-3 t).
+    light, heavy = np.bincount((weights[drawn] == 3).astype(int))
+    time = -math.log(1 - light / 100_000)
+    expected = 100_000 * (1 - math.exp(-3 * time))
+    assert abs(heavy - expected) < 4 * math.sqrt(expected + 9 * light)
+
+
+@pytest.mark.parametrize("weights", [[2.5], [5e-324], [1.7976931348623157e308]])
+def test_one_weight_is_all_there_is_to_draw(weights):
+    assert WeightedRandomSampler(weights, 4).order(1, 0).take(0, 4).tolist() == [0] * 4
+    assert WeightedRandomSampler(weights, 1, replacement=False).order(1, 0).take(0, 1).tolist() == [0]
+
+
+def test_the_least_and_the_greatest_weight_go_together():
+    weights = np.array([1e-308, 1e308, 5e-324, 1e-308, 1e308])
+    for epoch in range(50):
+        drawn = WeightedDistinctOrder(weights, 5, 1, epoch).take(0, 5).tolist()
+        assert (sorted(drawn[:2]), sorted(drawn[2:4]), drawn[4]) == ([1, 4], [0, 3], 2)
+        assert WeightedDistinctOrder(weights, 2, 1, epoch).take(0, 2).tolist() == drawn[:2]
+        assert set(WeightedOrder(AliasTable(weights), 20, 1, epoch).take(0, 20).tolist()) <= {1, 4}
+
+
+@pytest.mark.parametrize("replacement", [True, False])
+@given(seed=st.integers(0, 2**64 - 1), block=st.integers(1, 20_000))
+@settings(max_examples=20)
+def test_the_order_is_the_same_whatever_block_is_asked_for(replacement, seed, block):
+    """Keys of 40,000 samples are made in three chunks; a shorter epoch, which sorts fewer, begins the longer one."""
+    weights = np.arange(40_000) % 7
+    length = int(np.count_nonzero(weights))
+    whole = WeightedRandomSampler(weights, length, replacement).order(seed, 2).take(0, length)
+    order = WeightedRandomSampler(weights, length // 3, replacement).order(seed, 2)
+    parts = [order.take(start, min(start + block, order.length)) for start in range(0, order.length, block)]
+    assert np.concatenate(parts).tolist() == whole[: length // 3].tolist()
+    assert replacement or len(set(whole.tolist())) == length
+
+
+@given(st.lists(st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.5, 1e300, -1e300]) | st.floats(-2, 2), max_size=60))
+@example([1.0] * 50 + [0.0] * 50)
+def test_keys_are_sorted_stably(keys):
+    keys = np.array(keys, dtype=np.float64)
+    assert _ascending(keys).tolist() == np.argsort(keys, kind="stable").tolist()
 
 
 def test_extreme_weights_come_in_their_order():

@@ -19,7 +19,9 @@ from feedline.protocols import gather_of, getitems_of, is_iterable_style, is_pla
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-__all__ = ["ChainDataset", "ConcatDataset", "StackDataset"]
+    from numpy.typing import NDArray
+
+__all__ = ["ChainDataset", "ConcatDataset", "StackDataset", "read_grouped", "read_in_bulk", "read_samples"]
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -80,12 +82,12 @@ class StackDataset(DerivedDataset[Any]):
     @property
     def reads_in_bulk(self) -> bool:
         """Whether `__getitems__` does more than reading one by one, and no member is the worse for it."""
-        return _read_in_bulk(self.parents)
+        return read_in_bulk(self.parents)
 
     def __getitems__(self, indices: Sequence[Any], /) -> list[Any]:
         """The samples at ``indices``, in their order."""
         places = positions(indices, len(self)).tolist()
-        columns = [_read(member, places) for member in self.parents]
+        columns = [read_samples(member, places) for member in self.parents]
         return [self._combined(parts) for parts in zip(*columns, strict=True)]
 
     @property
@@ -158,19 +160,14 @@ class ConcatDataset(DerivedDataset[T_co]):
     @property
     def reads_in_bulk(self) -> bool:
         """Whether `__getitems__` does more than reading one by one, and no member is the worse for it."""
-        return _read_in_bulk(self.datasets)
+        return read_in_bulk(self.datasets)
 
     def __getitems__(self, indices: Sequence[Any], /) -> list[T_co]:
         """The samples at ``indices``, in their order."""
         starts = [0, *self.cumulative_sizes]
         places = positions(indices, starts[-1])
         owners = np.searchsorted(starts, places, side="right") - 1
-        samples: dict[int, T_co] = {}
-        for owner in np.unique(owners).tolist():
-            mine = np.flatnonzero(owners == owner)
-            read = _read(self.datasets[owner], (places[mine] - starts[owner]).tolist())
-            samples.update(zip(mine.tolist(), read, strict=True))
-        return [samples[place] for place in range(len(places))]
+        return read_grouped(self.datasets, owners, places - np.asarray(starts)[owners])
 
 
 class ChainDataset(DerivedIterableDataset[T_co]):
@@ -225,7 +222,7 @@ def _refuse_stream(member: object, name: str) -> None:
         )
 
 
-def _read_in_bulk(members: Iterable[Any]) -> bool:
+def read_in_bulk(members: Iterable[Any]) -> bool:
     """Whether a member has ``__getitems__`` and each other one yields the same in bulk as one by one.
 
     Containers, arrays and columnar datasets do. Any other may draw random numbers, which are keyed by sample
@@ -237,7 +234,17 @@ def _read_in_bulk(members: Iterable[Any]) -> bool:
     )
 
 
-def _read(member: Any, places: list[int]) -> Sequence[Any]:
+def read_grouped(members: Sequence[Any], owners: NDArray[np.int64], places: NDArray[np.int64]) -> list[Any]:
+    """Sample ``places[i]`` of member ``owners[i]``, for each i in order; each member is read once."""
+    samples: dict[int, Any] = {}
+    for owner in np.unique(owners).tolist():
+        mine = np.flatnonzero(owners == owner)
+        samples.update(zip(mine.tolist(), read_samples(members[owner], places[mine].tolist()), strict=True))
+    return [samples[place] for place in range(len(places))]
+
+
+def read_samples(member: Any, places: list[int]) -> Sequence[Any]:
+    """The member's samples at ``places``, in their order: in bulk if it does that."""
     read = getitems_of(member)
     if read is None:
         return [member[place] for place in places]

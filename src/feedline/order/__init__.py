@@ -1,6 +1,7 @@
 """Which samples, in which order, on which rank: pure functions of seed, epoch and position."""
 
 from feedline.order.batches import BatchSampler, StratifiedBatchSampler
+from feedline.order.packing import Packing, pack_sequences
 from feedline.order.samplers import (
     DistributedSampler,
     RandomSampler,
@@ -14,6 +15,7 @@ from feedline.order.shard import Shard
 __all__ = [
     "BatchSampler",
     "DistributedSampler",
+    "Packing",
     "RandomSampler",
     "Sampler",
     "SequentialSampler",
@@ -21,4 +23,5 @@ __all__ = [
     "StratifiedBatchSampler",
     "SubsetRandomSampler",
     "WeightedRandomSampler",
+    "pack_sequences",
 ]

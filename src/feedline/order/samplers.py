@@ -7,24 +7,23 @@ to the next; its seed is then drawn once, from its ``generator`` or Python's ``r
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from feedline.checks import integer
+from feedline.order.balanced import class_weights
+from feedline.order.indices import checked_indices, checksum, listed_indices
 from feedline.order.passes import PassesOrder
 from feedline.order.permutation import PermutedOrder
 from feedline.order.sequence import ListedOrder, MappedOrder, ReplacementOrder, SequentialOrder, StridedOrder
 from feedline.order.shard import Shard, detect_shard
-from feedline.order.weighted import AliasTable, WeightedDistinctOrder, WeightedOrder
+from feedline.order.weighted import AliasTable, WeightedDistinctOrder, WeightedOrder, check_distinct, checked_weights
 from feedline.seeding import checked_seed, draw_seed, seed_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from feedline.order.sequence import Order
     from feedline.protocols import Sized
@@ -209,13 +208,7 @@ class SubsetRandomSampler(SeekableSampler):
     def __init__(self, indices: Sequence[int], generator: Any = None) -> None:
         self.indices = indices
         self.generator = generator
-        values = np.asarray(indices)
-        if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
-            raise ValueError(
-                f"indices must be a one-dimensional sequence of integers, got dtype {values.dtype} and shape "
-                f"{values.shape}; turn a mask into indices by numpy.flatnonzero(mask)"
-            )
-        self._values = _as_int64(values)
+        self._values = checked_indices(indices)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -223,7 +216,7 @@ class SubsetRandomSampler(SeekableSampler):
     @property
     def name(self) -> str:
         """With a checksum of the indices."""
-        return f"SubsetRandomSampler({_checksum(self._values)})"
+        return f"SubsetRandomSampler({checksum(self._values)})"
 
     def order(self, seed: int, epoch: int) -> Order:
         """The indices, permuted."""
@@ -234,10 +227,10 @@ class WeightedRandomSampler(SeekableSampler):
     """Index i is drawn with probability ``weights[i] / sum(weights)``.
 
     With replacement by an alias table, built once in O(N); without, by sorting Exp(1) / weight, one O(N) pass an epoch.
-    Any number of weights up to memory.
+    Any number of weights up to memory; ``weights`` is then their copy, read-only: other weights are another sampler's.
 
     Args:
-        weights: shape (N,), float64, not negative, not all zero.
+        weights: shape (N,), kept as float64, not negative, not all zero.
         num_samples: how many indices an epoch has.
         replacement: whether an index may be drawn again.
         generator: as in `RandomSampler`.
@@ -261,18 +254,48 @@ class WeightedRandomSampler(SeekableSampler):
     ) -> None:
         if not isinstance(replacement, bool):
             raise ValueError(f"replacement must be True or False, got {replacement!r}")  # noqa: TRY004 -- as torch
-        self.weights = np.asarray(weights, dtype=np.float64)
         self.num_samples = integer("num_samples", num_samples, least=1)
         self.replacement = replacement
         self.generator = generator
+        self.weights = checked_weights(weights)
+        self.weights.flags.writeable = False
+        if not replacement:
+            check_distinct(self.num_samples, self.weights, "num_samples")
         self._table = AliasTable(self.weights) if replacement else None
-        if self._table is None:
-            WeightedDistinctOrder(self.weights, self.num_samples, 0, 0)  # checks the weights and num_samples
+        self._name = f"WeightedRandomSampler({checksum(self.weights)}, replacement={replacement})"
+
+    @classmethod
+    def balanced(
+        cls,
+        labels: Any,
+        num_samples: int | None = None,
+        replacement: bool = True,  # noqa: FBT001, FBT002 -- as where weights are given
+        generator: Any = None,
+    ) -> Self:
+        """A sampler that draws each class equally often: a sample weighs 1 / (samples of its class).
+
+        Without replacement small classes are used up early; an epoch of all samples is then a weighted shuffle.
+
+        Args:
+            labels: one a sample, shape (N,): an array, or a sequence of hashables. Equal labels are one class.
+            num_samples: how many indices an epoch has; None: as many as there are labels.
+            replacement: as above.
+            generator: as above.
+
+        Raises:
+            ValueError: there is no label, labels are not one-dimensional or not hashable, or as above.
+
+        Example:
+            >>> WeightedRandomSampler.balanced(["cat", "dog", "dog"]).weights
+            array([1. , 0.5, 0.5])
+        """
+        weights = class_weights(labels)
+        return cls(weights, len(weights) if num_samples is None else num_samples, replacement, generator)
 
     @property
     def name(self) -> str:
         """With a checksum of the weights, and with whether they are drawn with replacement."""
-        return f"WeightedRandomSampler({_checksum(self.weights)}, replacement={self.replacement})"
+        return self._name
 
     def __len__(self) -> int:
         return self.num_samples
@@ -355,17 +378,6 @@ class DistributedSampler(SeekableSampler):
         return StridedOrder(whole, self.total_size, self.rank, self.num_replicas)
 
 
-def _as_int64(values: NDArray[Any]) -> NDArray[np.int64]:
-    """Indices as they are kept; those beyond int64 are refused, not wrapped around."""
-    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"indices must be below 2**63, got {values.max()}")
-    return values.astype(np.int64)
-
-
-def _checksum(values: NDArray[Any]) -> str:
-    return f"crc32={zlib.crc32(np.ascontiguousarray(values).data.cast('B')):08x}" if values.size else "empty"
-
-
 def seekable(sampler: object) -> SeekableSampler | None:
     """The sampler itself if it is ours and its ``__iter__`` is not overridden, which would be the user's word."""
     if isinstance(sampler, SeekableSampler) and type(sampler).__iter__ is SeekableSampler.__iter__:
@@ -378,13 +390,5 @@ def known_order(sampler: object, seed: int, epoch: int) -> Order | None:
     ours = seekable(sampler)
     if ours is not None:
         return ours.order(seed, epoch)
-    if type(sampler) in {list, tuple, range, np.ndarray}:  # a subclass may iterate in its own way
-        try:
-            values = np.asarray(sampler)
-        except ValueError:  # lists of different lengths
-            return None
-        if values.dtype.kind == "b" and values.size:
-            raise TypeError("sampler must yield indices, got a mask of booleans; use numpy.flatnonzero(mask)")
-        if values.ndim == 1 and (values.dtype.kind in "iu" or not values.size):
-            return ListedOrder(_as_int64(values))
-    return None
+    values = listed_indices(sampler)
+    return None if values is None else ListedOrder(values)

@@ -19,19 +19,23 @@ from feedline.order.sequence import check_count, check_span
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AliasTable", "WeightedDistinctOrder", "WeightedOrder", "checked_weights"]
+__all__ = ["AliasTable", "WeightedDistinctOrder", "WeightedOrder", "check_distinct", "checked_weights"]
 
 _WORD_BITS = 64
 _LOG_2 = 0.6931471805599453
+_CHUNK = 1 << 14  # keys made at a time: all their temporaries stay in the processor's cache
 _MAX_UNIT_BITS = 50  # finer than float64 weights are, a unit would only hold the noise of their sum
 
 
 def checked_weights(weights: ArrayLike) -> NDArray[np.float64]:
     """The weights as a fresh array of float64, shape (N,).
 
+    Args:
+        weights: numbers of any real type: floats, integers, booleans, fractions.
+
     Raises:
-        ValueError: they are not one-dimensional, there is none, one is negative, NaN or infinite, or all are
-        zero.
+        ValueError: they are not one-dimensional, no real numbers, there is none, one is negative, NaN or infinite (as
+            float64), or all are zero.
 
     Example:
         >>> checked_weights([1, 0, -2])
@@ -39,17 +43,49 @@ def checked_weights(weights: ArrayLike) -> NDArray[np.float64]:
         ...
         ValueError: weights must be finite and not negative, got -2.0 at index 2
     """
-    checked = np.array(weights, dtype=np.float64)
-    if checked.ndim != 1:
-        raise ValueError(f"weights must be one-dimensional, one a sample, got shape {checked.shape}")
+    try:
+        given = np.asarray(weights)
+    except ValueError as error:
+        raise ValueError("weights must be one-dimensional, one a sample, got sequences of different lengths") from error
+    if given.ndim != 1:
+        raise ValueError(f"weights must be one-dimensional, one a sample, got shape {given.shape}")
+    if given.size and given.dtype.kind not in "biufO":  # float64 would take strings for numbers, and half of a complex
+        raise ValueError(f"weights must be real numbers, got dtype {given.dtype}")
+    try:
+        with np.errstate(over="ignore", under="ignore"):  # of longer floats: infinity is refused below
+            checked = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"weights must be real numbers within the range of float64: {error}") from error
     if not checked.size:
         raise ValueError("weights must hold at least one weight, got none")
-    wrong = np.flatnonzero(~(np.isfinite(checked) & (checked >= 0)))
-    if wrong.size:
-        raise ValueError(f"weights must be finite and not negative, got {checked[wrong[0]]} at index {wrong[0]}")
-    if not checked.any():
+    largest = checked.max()
+    if not (checked.min() >= 0 and largest < np.inf):  # nor is a NaN, which both would be
+        wrong = np.flatnonzero(~(np.isfinite(checked) & (checked >= 0)))[0]
+        raise ValueError(f"weights must be finite and not negative, got {checked[wrong]} at index {wrong}")
+    if not largest:
         raise ValueError(f"weights must not all be zero, got {checked.size} zeros")
     return checked
+
+
+def check_distinct(count: int, weights: NDArray[np.float64], name: str) -> None:
+    """Refuse more draws without replacement than there are samples to draw.
+
+    Raises:
+        ValueError: ``count`` exceeds the number of positive weights.
+
+    Example:
+        >>> check_distinct(2, np.array([0.0, 3.0]), "num_samples")
+        Traceback (most recent call last):
+        ...
+        ValueError: num_samples must be at most the number of positive weights (1) when samples are drawn \
+without replacement, got 2: draw fewer, or with replacement
+    """
+    positive = np.count_nonzero(weights)
+    if count > positive:
+        raise ValueError(
+            f"{name} must be at most the number of positive weights ({positive}) when samples are drawn "
+            f"without replacement, got {count}: draw fewer, or with replacement"
+        )
 
 
 class AliasTable:
@@ -182,7 +218,8 @@ class WeightedDistinctOrder:
 
     Samples in ascending order of Exp(1) / weight (Efraimidis & Spirakis, "Weighted random sampling with a
     reservoir", Information Processing Letters 2006), compared by their logarithms, which neither overflow nor
-    underflow. One pass, O(N log N), at the first take; then it holds ``length`` integers.
+    underflow. One pass at the first take, O(N) for the keys and O(k log k) to sort the k = ``length`` lowest;
+    then it holds those k integers, and seeks in O(1).
 
     Args:
         weights: as `AliasTable` takes them; held, not copied.
@@ -207,12 +244,7 @@ class WeightedDistinctOrder:
 
     def __post_init__(self) -> None:
         check_count(self.length, "length")
-        positive = np.count_nonzero(checked_weights(self.weights))
-        if self.length > positive:
-            raise ValueError(
-                f"length must be at most the number of positive weights ({positive}) when samples are drawn "
-                f"without replacement, got {self.length}: draw fewer, or with replacement"
-            )
+        check_distinct(self.length, checked_weights(self.weights), "length")
 
     def take(self, start: int, stop: int) -> NDArray[np.int64]:
         """See `Order.take`; a read-only array."""
@@ -223,14 +255,43 @@ class WeightedDistinctOrder:
         return self._drawn[start:stop]
 
     def _draw(self) -> NDArray[np.int64]:
-        words = seeding.bulk_words(self.seed, self.epoch, seeding.Stream.DRAW.word(), 0, len(self.weights))
-        positive = np.flatnonzero(self.weights)
-        # 52 bits and a half: inside (0, 1), symmetric, exact; so neither logarithm meets a zero
-        uniform = ((words[positive] >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-        keys = _log(-_log(uniform)) - _log(np.asarray(self.weights, dtype=np.float64)[positive])
-        drawn = positive[np.argsort(keys, kind="stable")[: self.length]]
+        keys = self._keys()
+        if 0 < self.length < len(keys):  # only those that can be drawn are sorted, which makes a short epoch O(N)
+            candidates = np.flatnonzero(keys <= np.partition(keys, self.length - 1)[self.length - 1])
+            drawn = candidates[_ascending(keys[candidates])[: self.length]]
+        else:
+            drawn = _ascending(keys)[: self.length]
         drawn.flags.writeable = False
         return drawn
+
+    def _keys(self) -> NDArray[np.float64]:
+        """log(Exp(1) / weight) of each sample, infinite where the weight is zero."""
+        keys = np.full(len(self.weights), np.inf)
+        stream = seeding.Stream.DRAW.word()
+        for start in range(0, len(keys), _CHUNK):
+            weights = np.asarray(self.weights[start : start + _CHUNK], dtype=np.float64)
+            positive = np.flatnonzero(weights)
+            words = seeding.bulk_words(self.seed, self.epoch, stream, start, len(weights))[positive]
+            # 52 bits and a half: inside (0, 1), symmetric, exact; so neither logarithm meets a zero
+            uniform = ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+            keys[start + positive] = _log(-_log(uniform)) - _log(weights[positive])
+        return keys
+
+
+def _ascending(keys: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Indices that sort the keys, at equal keys the lower one first: a stable sort, at the speed of NumPy's fastest.
+
+    That one is vectorised, seven times as fast, and leaves equal keys in an order that depends on the processor. They
+    are rare here: put right afterwards.
+    """
+    indices: NDArray[np.int64] = np.argsort(keys)
+    ranked = keys[indices]
+    equal = np.flatnonzero(ranked[1:] == ranked[:-1])
+    if equal.size:
+        places = np.union1d(equal, equal + 1)
+        among = indices[places]
+        indices[places] = among[np.lexsort((among, keys[among]))]
+    return indices
 
 
 def _log(values: NDArray[np.float64]) -> NDArray[np.float64]:
