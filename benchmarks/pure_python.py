@@ -5,8 +5,8 @@ split is two processes that each make one half of the samples in one go and send
 integers, at the end: no batches in between, no order to keep, nothing ahead of what is asked. torch's and feedline's
 datasets are the same object, which declares nothing, so that feedline seeds the global generators for each sample.
 
-All processes are started anew for each round: one runs the very same loop up to 5% faster than another, by where its
-memory happens to lie, for as long as it lives.
+All processes are started anew for each round: of two that run the very same loop at the same time one may be some per
+cent faster than the other for as long as they live.
 """
 
 from __future__ import annotations
