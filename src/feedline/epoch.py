@@ -18,7 +18,7 @@ from feedline.engine.window import Window
 from feedline.errors import DatasetChanged
 from feedline.order.cursor import Tally
 from feedline.order.drawn import DrawnPlans
-from feedline.order.plan import EpochPlan, Passing, Unplanned
+from feedline.order.plan import EpochPlan, Unplanned, passing_over
 from feedline.protocols import length_of
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class Epoch:
             plans = whole.batches(len(whole) if start == recipe.order.length else step, cursor.delivered_beyond)
         elif around.sampler is not None:
             plans = self._drawn = DrawnPlans(around.sampler, geometry, cursor, batches=around.batches)
-            plans = Passing(plans, cursor.delivered_beyond) if cursor.delivered_beyond else plans
+            plans = passing_over(plans, cursor.delivered_beyond)
         else:
-            plans = Unplanned(cursor.epoch, step, cursor.delivered_beyond)
+            plans = passing_over(Unplanned(cursor.epoch, step), cursor.delivered_beyond)
             stream = StreamStart(geometry, origin=cursor.origin, position=start)
         if stream is None:
             self._length = length_of(self._dataset)

@@ -180,6 +180,6 @@ def test_batches_pass_over_steps_that_were_delivered(length, size, world, done, 
     expected = [batch for batch in plan[:] if batch.step >= step and batch.step not in done]
     assert list(plan.batches(step, done)) == expected
     assert list(Passing(plan.batches(step), done)) == expected
-    assert [batch.step for batch in islice(Unplanned(0, step, done), 30)] == [
+    assert [batch.step for batch in islice(Passing(Unplanned(0, step), done), 30)] == [
         number for number in range(60) if number >= step and number not in done
     ][:30]

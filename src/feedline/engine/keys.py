@@ -76,16 +76,14 @@ class Keys:
 
     def sample(self, position: int, index: Any) -> None:
         """Key all randomness to a sample."""
-        if self.given_up:
-            raise GivenUp
+        self.check()
         self.scope.enter(position, index)
         if self.seeds_samples:
             self.seed_globals()
 
     def batch(self, position: int) -> None:
         """Key all randomness to a batch, by its first position: for collate and ``batch_transform``."""
-        if self.given_up:
-            raise GivenUp
+        self.check()
         self.scope.enter(position, _BATCH_INDEX)
         if self._seeds_batch:
             self.seed_globals()

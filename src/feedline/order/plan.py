@@ -174,9 +174,9 @@ class EpochPlan(Sequence[BatchPlan]):
     def __iter__(self) -> Iterator[BatchPlan]:
         return self.batches(0)
 
-    def batches(self, step: int, passing: Container[int] = ()) -> Batches:
+    def batches(self, step: int, passing: Container[int] = ()) -> Iterator[BatchPlan]:
         """The batches from number ``step`` on, but for those ``passing``."""
-        return Batches(self, step, passing)
+        return passing_over(Batches(self, step), passing)
 
     def full_steps(self, step: int) -> list[BatchPlan]:
         """The next full steps of a single rank, by one look at the order; none when no full one is left."""
@@ -215,13 +215,11 @@ class Batches:
     Args:
         plan: the plan of the epoch.
         step: the first batch.
-        passing: steps that are passed over.
     """
 
-    def __init__(self, plan: EpochPlan, step: int, passing: Container[int] = ()) -> None:
+    def __init__(self, plan: EpochPlan, step: int) -> None:
         self._plan = plan
         self._step = step
-        self._passing = passing
         self._first = step
         self._block: list[BatchPlan] = []  # the full steps from number ``_first`` on
         self._blocks = plan.geometry.shard.world_size == 1
@@ -231,8 +229,6 @@ class Batches:
 
     def __next__(self) -> BatchPlan:
         step = self._step
-        while step in self._passing:
-            step += 1
         at = step - self._first
         if at < len(self._block):
             plan: BatchPlan | None = self._block[at]
@@ -247,7 +243,7 @@ class Batches:
 
 
 class Passing:
-    """What is planned of a user's sampler, but for some steps.
+    """What is planned, but for some steps.
 
     Args:
         plans: the batches.
@@ -268,29 +264,29 @@ class Passing:
                 return plan
 
 
+def passing_over(plans: Iterator[BatchPlan], steps: Container[int]) -> Iterator[BatchPlan]:
+    """What is planned, but for these steps: most often there are none, and nothing stands in between."""
+    return Passing(plans, steps) if steps else plans
+
+
 class Unplanned:
     """The batches of a stream, of which only the number is known.
 
     Args:
         epoch: the epoch.
         step: the first batch.
-        passing: steps that are passed over.
     """
 
-    def __init__(self, epoch: int, step: int, passing: Container[int] = ()) -> None:
+    def __init__(self, epoch: int, step: int) -> None:
         self._epoch = epoch
         self._step = step
-        self._passing = passing
 
     def __iter__(self) -> Iterator[BatchPlan]:
         return self
 
     def __next__(self) -> BatchPlan:
-        step = self._step
-        while step in self._passing:
-            step += 1
-        plan = BatchPlan(self._epoch, step, (), 0, 0)
-        self._step = step + 1
+        plan = BatchPlan(self._epoch, self._step, (), 0, 0)
+        self._step += 1
         return plan
 
 

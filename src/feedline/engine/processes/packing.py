@@ -11,20 +11,22 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from feedline.engine.processes.pickling import numpy_of, rebuild_tensor
 from feedline.engine.processes.returning import ReturningPickler
 from feedline.frameworks import is_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Packed", "Unpacker", "packed", "unpacker"]
+    from numpy.typing import NDArray
+
+    Unpacker = Callable[[NDArray[np.uint8], Sequence[tuple[int, int]]], Any]
+
+__all__ = ["Packed", "packed", "unpacker"]
 
 _LAYOUT, _PICKLE = b"L", b"P"
 _NO_LAYOUT = None
@@ -71,9 +73,6 @@ def packed(value: Any, *, whole: bool = False) -> Packed:
     return Packed(stream.getvalue(), [np.frombuffer(each.raw(), np.uint8) for each in buffers])
 
 
-Unpacker = Callable[[NDArray[np.uint8], Sequence[tuple[int, int]]], Any]
-
-
 def unpacker(description: bytes) -> Unpacker:
     """A function that puts a batch of this description together, of memory with its arrays: their offsets and sizes."""
     content = memoryview(description)[1:]
@@ -84,9 +83,6 @@ def unpacker(description: bytes) -> Unpacker:
             )
         )
     layout = pickle.loads(content)  # noqa: S301 -- as above
-    if type(layout[0]) is str:  # a lone array
-        char, shape = layout
-        return lambda memory, spans: np.ndarray(shape, char, memory, spans[0][0])
     return lambda memory, spans: _built(layout, memory, iter(spans))
 
 

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from feedline.engine.processes.packing import Packed, Unpacker, packed, unpacker
+from feedline.engine.processes.packing import Packed, packed, unpacker
 from feedline.sharing import Block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import DTypeLike, NDArray
+
+    from feedline.engine.processes.packing import Unpacker
 
 __all__ = ["Placed", "Quota", "SlotReader", "SlotWriter"]
 
