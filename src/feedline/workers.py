@@ -6,14 +6,13 @@ choice (contract 2). Workers stay until the loader is closed or collected, or en
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import multiprocessing
 import os
 import warnings
 import weakref
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 from feedline.engine.choice import chosen_backend, usable_cpus
 from feedline.engine.executor import SerialExecutor
 from feedline.engine.making import MapMaker
+from feedline.engine.processes.pool import ProcessPool
 from feedline.engine.streams.executor import StreamExecutor
 from feedline.engine.streams.making import stream_maker
 from feedline.engine.threads.pool import ThreadPool
 from feedline.engine.worker import get_worker_info
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from feedline.engine.arena import Arena
     from feedline.engine.executor import Executor, Pool
@@ -202,9 +202,6 @@ class Workers:
             return ThreadPool(
                 count, arena=self._arena, timeout_s=self._timeout_s, worker_init_fn=options.worker_init_fn
             )
-        with _no_collection():
-            from feedline.engine.processes.pool import ProcessPool  # 10 ms that others are spared
-
         return ProcessPool(
             count,
             options.context,
@@ -214,18 +211,6 @@ class Workers:
             ahead=self._ahead,
             restarted=self._restarted,
         )
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Imports make thousands of objects that stay, upon which all are looked at for garbage: with torch, for 75 ms."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _close(pool: Pool) -> None:

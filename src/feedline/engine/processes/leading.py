@@ -79,8 +79,8 @@ class Lead:
             self._share_out(crew)
             crew.flush()
 
-    def _started(self) -> Crew:
-        """The workers, all of them, started if they are not."""
+    def _started(self, session: Session) -> Crew:
+        """The workers, all of them, started if they are not; the first gets ready while the others are started."""
         crew = self._crew
         if crew is None:
             crew = self._crew = Crew(self.num_workers, self._quota)
@@ -88,7 +88,7 @@ class Lead:
         if len(crew.members) < self.num_workers:
             for number in range(self.num_workers):
                 if number not in crew.members:
-                    self._start(crew, number)
+                    self._introduce(session, self._start(crew, number))
         return crew
 
     def _start(self, crew: Crew, number: int, *, extra: bool = False) -> Member:

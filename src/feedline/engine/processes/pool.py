@@ -157,7 +157,7 @@ class ProcessPool(Lead):
                 try:
                     crew = self._crew
                     if crew is None or len(crew.members) < self.num_workers:
-                        crew = self._started()
+                        crew = self._started(session)
                     self._give(session, task, crew)
                 except (OSError, MemoryError) as error:
                     self._fail(error)
@@ -237,7 +237,7 @@ class ProcessPool(Lead):
         try:
             for session in list(self._sessions.values()):
                 for task in list(session.pending.values()):
-                    self._give(session, task, self._started())
+                    self._give(session, task, self._started(session))
         except (OSError, MemoryError) as error:
             self._fail(error)
         self._torn = False

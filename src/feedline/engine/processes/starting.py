@@ -20,7 +20,7 @@ from multiprocessing import connection, spawn
 from typing import TYPE_CHECKING, Any
 
 from feedline.engine.processes import ahead
-from feedline.engine.processes.becoming import Deaf, begin
+from feedline.engine.processes.becoming import Deaf, begin, find_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,6 +94,8 @@ class Starter:
         self.prepare()
         if self.method == "fork":
             self._warn_of_threads()
+
+            find_libraries()
         if _LINUX and self._lifeline is None:
             self._lifeline = connection.Pipe(duplex=False)
         lifeline = None if self._lifeline is None else self._lifeline[0]
