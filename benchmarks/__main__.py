@@ -16,7 +16,7 @@ from benchmarks.report import record, record_case, record_figures, render
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_NAMES = ("arrays", "ipc", "jpeg", "memory", "overhead", "overlap", "pure-python", "startup")
+_NAMES = ("arrays", "ipc", "jpeg", "memory", "order", "overhead", "overlap", "pure-python", "startup")
 
 
 def _positive(text: str) -> int:
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Feedline beside its alternatives.")
     parser.add_argument("name", nargs="?", choices=_NAMES, help="which benchmark; without it they are listed")
     parser.add_argument(
-        "--repeats", type=_positive, metavar="N", help="rounds that are timed (9; startup and memory 5)"
+        "--repeats", type=_positive, metavar="N", help="rounds that are timed (9; of some benchmarks 5)"
     )
     parser.add_argument("--samples", type=_positive, metavar="N", help="a size of your own")
     parser.add_argument("--folder", type=_folder, metavar="DIR", help="jpeg: a folder of JPEG files of your own")

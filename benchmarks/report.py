@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.figures import Figures
     from benchmarks.harness import Bar, Case, Outcome, Run
 
-__all__ = ["machine", "record", "record_case", "record_figures", "render"]
+__all__ = ["machine", "record", "record_case", "record_figures", "render", "version_of"]
 
 _COLUMNS = ("contender", "median ms", "quartiles", "min", "max", "CPU ms", "us/batch", "samples/s", "GB/s")
 _RATIO = Quantity("ratio", "", 1.0, 2)
@@ -41,9 +41,9 @@ def machine() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
-        "feedline": _version("feedline"),
-        "numpy": _version("numpy"),
-        "torch": _version("torch"),
+        "feedline": version_of("feedline"),
+        "numpy": version_of("numpy"),
+        "torch": version_of("torch"),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -66,7 +66,8 @@ def _memory_gib() -> float | None:
         return None
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The version that is installed, or None."""
     try:
         return version(package)
     except PackageNotFoundError:

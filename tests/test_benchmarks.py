@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import feedline
+
 SPREAD = ("median", "lower_quartile", "upper_quartile", "min", "max")
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # the benchmarks are a package of the repository, not of the distribution
@@ -26,8 +28,10 @@ from benchmarks import (  # noqa: E402 -- found by the line above
     ipc,
     jpeg,
     memory,
+    order,
     overhead,
     overlap,
+    packing,
     pure_python,
     startup,
 )
@@ -35,6 +39,8 @@ from benchmarks.__main__ import main  # noqa: E402
 from benchmarks.apart import answer_of  # noqa: E402
 from benchmarks.figures import Figures, Probe, Quantity  # noqa: E402
 from benchmarks.harness import Bar, Contender, Outcome, Run, Spread, compare, measure, verify  # noqa: E402
+from benchmarks.programs.order import check_due, check_first, counted  # noqa: E402
+from benchmarks.programs.packing import lengths_of  # noqa: E402
 from benchmarks.report import machine, record, record_case, record_figures, render  # noqa: E402
 
 
@@ -241,6 +247,8 @@ def cases(name, folder):
     """The cases of a benchmark in which epochs are timed."""
     if name == "overhead":
         return (next(iter(overhead.build(samples=7))),)
+    if name == "order":
+        return [case for case in order.build(samples=600, sizes=()) if not isinstance(case, Figures)]
     return {
         "ipc": lambda: ipc.build(samples=40, sizes=ipc.SIZES[:2]),
         "jpeg": lambda: jpeg.build(samples=33),
@@ -248,7 +256,7 @@ def cases(name, folder):
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["overhead", "ipc", "jpeg", "jpeg --folder"])
+@pytest.mark.parametrize("name", ["overhead", "order", "ipc", "jpeg", "jpeg --folder"])
 def test_all_deliver_the_same_in_epoch_after_epoch(name, tmp_path):
     jpeg.write_photographs(tmp_path, 5)
     for case in cases(name, tmp_path):
@@ -351,6 +359,76 @@ def test_memory_is_that_of_all_processes():
     assert answer_of("memory", library="torch", samples=100, workers=2, batch_size=10)["all processes"] > 1e7
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_an_order_is_measured_in_processes_of_its_own():
+    sized = next(iter(order.build(sizes=(100_000,), prefix=5_000)))
+    measured = probed(sized)["feedline"]
+    assert set(measured) == {quantity.name for quantity in sized.quantities}
+    assert sized.settings["step"] == 100_000 // 256 - 1
+    assert 0 < measured["allocated"] < 1 << 20
+    theirs = answer_of("order", measure="times", library="torch", samples=1_000, batch_size=16, prefix=500)
+    assert set(theirs) == set(measured) - {"long takes", "resume", "resident", "allocated"}
+    assert all(value > 0 for value in theirs.values())
+
+
+def test_resuming_is_measured_at_the_batch_that_is_due():
+    """Whether all batches before it were taken, or the state was moved on."""
+    arguments = {"library": "feedline", "samples": 70_000, "batch_size": 64, "step": 1_000}
+    for run in (3, 1_000):
+        assert answer_of("order", measure="resume", run=run, **arguments)["resume"] > 0
+
+
+def test_resuming_torchdata_is_measured():
+    pytest.importorskip("torchdata", reason="of the benchmarks alone")
+    answer = answer_of("order", measure="resume", library="torchdata", samples=1_000, batch_size=16, step=40, run=40)
+    assert answer["resume"] > 0
+
+
+def test_an_order_that_is_none_is_not_measured():
+    check_first(np.array([3, 0]), 4, 2)
+    for indices in ([3, 3], [0, 4], [-1, 0], [0]):
+        with pytest.raises(RuntimeError, match="an epoch of 4 must begin with 2 samples, each once: got"):
+            check_first(np.array(indices), 4, 2)
+    with pytest.raises(RuntimeError, match=r"at step 5 the batch of \[1 2\] is due, got \[2 1\]"):
+        check_due(np.array([2, 1]), np.array([1, 2]), 5)
+
+
+def test_indices_are_counted_up_to_the_batch_that_reaches_the_prefix():
+    batches = iter([range(4), range(4), range(4)])
+    assert counted(batches, 5) == 8
+    assert counted(batches, 100) == 4
+
+
+def test_waste_is_counted_row_by_row():
+    lengths = lengths_of(500, 300, 1_024, seed=0)
+    assert lengths.min() >= 1
+    assert lengths.max() == 1_024
+    for strategy in ("best-fit", "first-fit"):
+        shares = packing.packed(lengths, 1_024, strategy)
+        rows = feedline.pack_sequences(lengths, 1_024, strategy=strategy)
+        assert shares["waste"] == pytest.approx(rows.waste)
+        assert shares["split"] == 0
+    with pytest.raises(RuntimeError, match="499 sequences must each be in one row of at most 1024: got 500 pieces"):
+        packing.checked_waste(rows, lengths[1:])
+
+
+def test_cutting_splits_and_padding_wastes():
+    lengths = np.array([5, 3, 6, 4])
+    assert packing.cut(lengths, 8) == {"waste": 1 - 18 / 24, "split": 0.25}
+    assert packing.padded(lengths, 8) == {"waste": 1 - 18 / 32, "split": 0.0}
+
+
+def test_packing_is_measured_for_each_median():
+    *wastes, first = packing.packing_cases(2_000, medians=(300, 700), row_length=1_024)
+    assert [case.bars[0].most for case in wastes] == [0.01, 0.02]
+    for case in wastes:
+        measured = probed(case)
+        assert set(measured) == {"best-fit", "first-fit", "cut", "padded"}
+        assert all(0 <= one[share] < 1 for one in measured.values() for share in ("waste", "of 1,000", "split"))
+        assert measured["best-fit"]["waste"] < measured["padded"]["waste"]
+    assert set(first.probes[-1].take(1)) == {"first call", "second call"}
+
+
 def test_a_program_that_fails_is_an_error_with_what_it_wrote():
     with pytest.raises(RuntimeError, match=r"(?s)program 'startup' must end with status 0, got 1:.*'no-such-method'"):
         answer_of("startup", library="feedline", method="no-such-method", with_torch=False, samples=1)
@@ -441,7 +519,7 @@ def test_figures_are_shown_in_their_units():
 def test_without_a_name_the_benchmarks_are_listed(capsys):
     assert main([]) == 0
     lines = capsys.readouterr().out.splitlines()
-    names = ["arrays", "ipc", "jpeg", "memory", "overhead", "overlap", "pure-python", "startup"]
+    names = ["arrays", "ipc", "jpeg", "memory", "order", "overhead", "overlap", "pure-python", "startup"]
     assert [line.split()[0] for line in lines] == names
     assert all(line.endswith(".") for line in lines)
 
