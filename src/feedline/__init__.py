@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         FeedlineError,
         WorkerError,
     )
+    from feedline.infinite import InfiniteDataLoader
     from feedline.insight.check import check
     from feedline.loader import DataLoader
     from feedline.order import (
@@ -72,6 +73,7 @@ __all__ = [
     "ErrorPolicy",
     "FeedlineError",
     "ImageFiles",
+    "InfiniteDataLoader",
     "IterableDataset",
     "PackedList",
     "RandomSampler",
@@ -133,6 +135,7 @@ _HOMES = {
         "FeedlineError",
         "WorkerError",
     ),
+    "feedline.infinite": ("InfiniteDataLoader",),
     "feedline.insight.check": ("check",),
     "feedline.loader": ("DataLoader",),
     "feedline.order": (

@@ -67,6 +67,20 @@ class Source:
         """The order of an epoch, where it is known beforehand."""
         return None if self.batches or self.is_stream else known_order(self.sampler, seed, epoch)
 
+    def sequence(self, order: Order, cursor: Cursor) -> Order:  # noqa: ARG002 -- an endless loader's depends on it
+        """What the epoch that a cursor stands in is cut from, by the epoch's order."""
+        return order
+
+    def beginning(self, epoch: int, present: Cursor | None, span: int) -> int:  # noqa: ARG002 -- as above
+        """The position at which an epoch begins.
+
+        Args:
+            epoch: which.
+            present: where the last epoch that was taken stands, if one was.
+            span: how many items all ranks take in a step.
+        """
+        return 0
+
     def requested_epoch(self) -> int | None:
         """The epoch that was set at the sampler itself since the last one began."""
         ours = seekable(self.sampler)
@@ -101,6 +115,7 @@ class Course:
         self._around = around
         self._next_epoch = 0
         self._resume: Cursor | None = None
+        self._before: Cursor | None = None  # where an epoch stood that is not `_last`: of a state, or another process
         self._last: Epoch | None = None
         self._early: Epoch | None = None
         self._fails_early: int | None = None  # an epoch that could not be begun early
@@ -118,6 +133,11 @@ class Course:
             return self._last.cursor()
         return self._resume or self._start(self._next_epoch)
 
+    def cursor_in(self, epoch: int) -> Cursor:
+        """Where the loader stands in an epoch: at its beginning, unless it is the present one."""
+        cursor = self.cursor()
+        return cursor if cursor.epoch == epoch else self._start(epoch)
+
     def resume(self, state: dict[str, Any]) -> None:
         """Go on where a state was taken.
 
@@ -128,7 +148,7 @@ class Course:
         if self.seed is None or cursor.seed is not None:
             self.seed = cursor.seed
         self._next_epoch = cursor.epoch
-        self._resume = cursor
+        self._resume = self._before = cursor
         self._last = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -175,13 +195,13 @@ class Course:
                 self._beginning.release()
 
     @property
-    def position(self) -> tuple[int, Cursor | None]:
-        """The next epoch, and where in it to go on: what a copy in another process takes over."""
-        return self._next_epoch, self._resume
+    def position(self) -> tuple[int, Cursor | None, Cursor | None]:
+        """The next epoch, where in it to go on, and where the present one stands: what a copy takes over."""
+        return self._next_epoch, self._resume, self._present()
 
     @position.setter
-    def position(self, position: tuple[int, Cursor | None]) -> None:
-        self._next_epoch, self._resume = position
+    def position(self, position: tuple[int, Cursor | None, Cursor | None]) -> None:
+        self._next_epoch, self._resume, self._before = position
 
     def close(self) -> None:
         """Give up what is under way."""
@@ -196,13 +216,17 @@ class Course:
             if early is not None:
                 early.close()
 
+    def _present(self) -> Cursor | None:
+        return self._before if self._last is None else self._last.cursor()
+
     def _start(self, epoch: int) -> Cursor:
         geometry = self._around.geometry
+        begin = self._source.beginning(epoch, self._present(), geometry.span)
         return Cursor(
             seed=self.seed,
             epoch=epoch,
-            position=0,
-            origin=0,
+            position=begin,
+            origin=begin,
             batch_size=geometry.batch_size,
             world_size=geometry.shard.world_size,
             length=self._source.length,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from feedline.insight.stats import Counters
     from feedline.order.cursor import Cursor
     from feedline.order.plan import BatchPlan, Geometry
+    from feedline.order.sequence import Order
     from feedline.workers import Workers
 
 __all__ = ["Epoch", "Surroundings"]
@@ -46,6 +47,7 @@ class Surroundings:
         geometry: how an epoch is cut and dealt.
         sampler: a user's sampler, or batch sampler, used where the recipe does not know the order; None for a stream.
         batches: whether that sampler yields whole batches.
+        sequence: what an epoch is cut from: its order, or a longer one that its cursor stands in.
         deliver: what is done to each batch before it is handed out, or None.
         counters: what is delivered is counted there.
     """
@@ -54,6 +56,7 @@ class Surroundings:
     geometry: Geometry
     sampler: Any
     batches: bool
+    sequence: Callable[[Order, Cursor], Order]
     deliver: Callable[[Any], Any] | None
     counters: Counters
 
@@ -93,8 +96,9 @@ class Epoch:
         plans: Iterator[BatchPlan]
         stream = None
         if recipe.order is not None:
-            whole = EpochPlan(cursor.epoch, recipe.order, geometry, cursor.origin)
-            plans = whole.batches(len(whole) if start == recipe.order.length else step, cursor.delivered_beyond)
+            sequence = around.sequence(recipe.order, cursor)
+            whole = EpochPlan(cursor.epoch, sequence, geometry, cursor.origin)
+            plans = whole.batches(len(whole) if start == sequence.length else step, cursor.delivered_beyond)
         elif around.sampler is not None:
             plans = self._drawn = DrawnPlans(around.sampler, geometry, cursor, batches=around.batches)
             plans = passing_over(plans, cursor.delivered_beyond)

@@ -52,6 +52,7 @@ T_co = TypeVar("T_co", covariant=True)
 _FIXED = {"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers", "shard"}
 _FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error", "num_workers", "prefetch_factor", "timeout"}
 _FIXED |= {"worker_init_fn", "multiprocessing_context", "backend", "in_order", "max_restarts", "generator"}
+_FIXED |= {"batches_per_epoch", "reshuffle"}
 _OWN = {"_course", "_workers", "_arena", "_iterators"}  # what a copy in another process makes anew
 
 
@@ -200,6 +201,7 @@ class DataLoader(Generic[T_co]):
             geometry=self._geometry,
             sampler=self._source.sampler,
             batches=self._source.batches,
+            sequence=self._source.sequence,
             deliver=deliverer(pin_memory=self.pin_memory, pin_memory_device=self.pin_memory_device, device=self.device),
             counters=self._counters,
         )
@@ -244,8 +246,8 @@ class DataLoader(Generic[T_co]):
         if order is None:
             kind = type(self.dataset if self._iterable else self._source.sampler).__name__
             raise TypeError(f"plan() needs a sampler whose order is known beforehand; {kind} yields it as it goes")
-        cursor = self._course.cursor()
-        return EpochPlan(epoch, order, self._geometry, cursor.origin if cursor.epoch == epoch else 0)
+        cursor = self._course.cursor_in(epoch)
+        return EpochPlan(epoch, self._source.sequence(order, cursor), self._geometry, cursor.origin)
 
     def set_epoch(self, epoch: int) -> None:
         """Make ``epoch`` the next one. Without this call epochs count up by themselves.
@@ -362,10 +364,10 @@ class DataLoader(Generic[T_co]):
         return facts
 
     def __repr__(self) -> str:
-        return f"DataLoader({', '.join(f'{name}={value}' for name, value in self._facts().items())})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self._facts().items())})"
 
     def _repr_html_(self) -> str:
         from html import escape
 
         rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in self._facts().items())
-        return f"<table><caption>feedline.DataLoader</caption>{rows}</table>"
+        return f"<table><caption>feedline.{type(self).__name__}</caption>{rows}</table>"

@@ -23,6 +23,7 @@ from feedline.generators import GlobalGenerators
 from feedline.insight.findings import Finding, Report
 from feedline.insight.held import held_generators, kept
 from feedline.insight.labels import come_in_blocks, kept_labels, label_of, spread_indices
+from feedline.protocols import length_of
 from feedline.seeding import Scope
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class _Plan:
     @property
     def batches(self) -> int | None:
         """How many batches an epoch has on this rank."""
-        return None if self.length is None else len(self.loader)
+        return None if self.length is None else length_of(self.loader)
 
     @property
     def backend(self) -> str:
@@ -350,7 +351,7 @@ def _of_order(plan: _Plan, reading: _Reading) -> Iterator[Finding]:
     if plan.evaluation is not None or not plan.batched:
         return
     size, drop_last = plan.geometry.batch_size, plan.geometry.drop_last
-    if plan.batches == 1 and plan.length > 1:
+    if plan.batches == 1 and 1 < plan.length <= size * plan.geometry.shard.world_size:
         message = f"one batch an epoch: it holds all {plan.length} samples"
         yield Finding("warning", "batch_size", message, "a smaller batch_size, unless that is meant")
     elif plan.length % (size * plan.geometry.shard.world_size) == 1 and size > 1 and not drop_last:

@@ -94,6 +94,10 @@ class _StratifiedSampler(SeekableSampler):
     def order(self, seed: int, epoch: int) -> StratifiedOrder:
         return StratifiedOrder(self.strata, self.group_size, self.min_per_class, seed, epoch, self.multiple)
 
+    def pass_order(self, seed: int, epoch: int) -> StratifiedOrder:
+        """The epoch up to where every sample was drawn, which no batch size shapes."""
+        return StratifiedOrder(self.strata, self.group_size, self.min_per_class, seed, epoch)
+
 
 class StratifiedBatchSampler(BatchSampler):
     """Batches that hold each class in proportion, and at least ``min_per_class`` of each.
