@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from feedline.order import (
         BatchSampler,
         DistributedSampler,
+        LengthBucketBatchSampler,
         RandomSampler,
         Sampler,
         SequentialSampler,
@@ -73,6 +74,7 @@ __all__ = [
     "FeedlineError",
     "ImageFiles",
     "IterableDataset",
+    "LengthBucketBatchSampler",
     "PackedList",
     "RandomSampler",
     "Sampler",
@@ -138,6 +140,7 @@ _HOMES = {
     "feedline.order": (
         "BatchSampler",
         "DistributedSampler",
+        "LengthBucketBatchSampler",
         "RandomSampler",
         "Sampler",
         "SequentialSampler",
