@@ -16,6 +16,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+ARGUMENTS = {"offline_inference": ["5000"]}  # not a million requests
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 
 
@@ -39,17 +40,18 @@ def run(*arguments, folder):
 def printed(name):
     """What a student sees: the lines, after nothing went to stderr and no file was left in the current folder."""
     with tempfile.TemporaryDirectory() as folder:
-        done = run(str(EXAMPLES / f"{name}.py"), folder=folder)
+        done = run(str(EXAMPLES / f"{name}.py"), *ARGUMENTS.get(name, ()), folder=folder)
         assert (done.returncode, done.stderr) == (0, "")
         assert not list(Path(folder).iterdir())
     return done.stdout.splitlines()
 
 
-def test_there_are_seven_examples():
+def test_there_are_eight_examples():
     assert NAMES == [
         "batch_arithmetic",
         "gradient_accumulation",
         "gradient_noise",
+        "offline_inference",
         "resume",
         "sgd_from_scratch",
         "sgd_torch",
@@ -226,3 +228,29 @@ def test_images_are_turned_about_their_middle_by_at_most_fifteen_degrees(example
     edge[4, 8] = 7  # at the right, 24 pixels from the middle: sin(15 degrees) moves it up or down by 6.2 at most
     shifts = [np.nonzero(lesson.rotated(edge))[0].mean() - 26.5 for _ in range(20)]
     assert 1 < max(map(abs, shifts)) < 7
+
+
+def test_printed_requests_are_answered_once_by_two_ranks_with_little_padding():
+    lines = printed("offline_inference")
+    ranks = [line.replace(",", "").split() for line in lines[3:5]]
+    assert [rank[0] for rank in ranks] == ["0", "1"]
+    assert sum(int(rank[1]) for rank in ranks) == 5000
+    ours, shuffled = (float(part.split("%")[0].split()[-1]) for part in lines[-2].split(";"))
+    assert 2 * ours < shuffled
+    assert lines[-1].startswith("each request was answered exactly once")
+
+
+@pytest.mark.parametrize("tokens", [2_048, 65_536])
+def test_answers_stand_at_the_places_of_their_requests_for_any_batches(example, tmp_path, monkeypatch, tokens):
+    lesson = example("offline_inference")
+    monkeypatch.setattr(lesson, "MAX_TOKENS", tokens)
+    lesson.write_requests(tmp_path, 700)
+    done = [lesson.answer(tmp_path, rank) for rank in range(lesson.RANKS)]
+    requests = lesson.Requests(tmp_path)
+    by_hand = [
+        (lesson.WEIGHTS[tokens] * (np.arange(len(tokens)) + 1)).sum()
+        for _, tokens in map(requests.__getitem__, range(700))
+    ]
+    assert np.load(tmp_path / "answers.npy").tolist() == by_hand == lesson.expected(requests).tolist()
+    assert (np.load(tmp_path / "times.npy") == 1).all()
+    assert sum(rank["requests"] for rank in done) == 700

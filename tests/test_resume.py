@@ -16,6 +16,7 @@ from feedline import (
     DatasetChanged,
     DistributedSampler,
     IterableDataset,
+    LengthBucketBatchSampler,
     RandomSampler,
     SequentialSampler,
     Shard,
@@ -106,6 +107,8 @@ BATCH_SAMPLERS = {
     "drop": lambda n, size: {"batch_sampler": BatchSampler(SequentialSampler(range(n)), size, drop_last=True)},
     "batch of own": lambda n, size: {"batch_sampler": BatchSampler(Own(n), size, drop_last=False)},
     "stratified": lambda n, size: {"batch_sampler": StratifiedBatchSampler([i % 3 for i in range(n)], size + 3)},
+    "buckets": lambda n, size: {"batch_sampler": LengthBucketBatchSampler(range(n), size, bucket_size=8, buckets=2)},
+    "tokens": lambda n, size: {"batch_sampler": LengthBucketBatchSampler(range(n), max_tokens=n * size)},
     "pairs": lambda n, size: {"batch_sampler": Pairs(n)},
     "list of lists": lambda n, size: {"batch_sampler": [[0], [n - 1, 0], list(range(n))]},
 }
@@ -213,7 +216,7 @@ def test_exact_shards_deliver_every_sample_once_through_any_changes_of_geometry(
 
 @given(st.integers(1, 40), WORLDS, SIZES, st.sampled_from(["pad", "drop"]), st.integers(0, 8))
 def test_a_resumed_rank_yields_what_it_would_have_yielded(length, world, size, end, done):
-    for kind in ("random", "own", "stateful", "stream", "pairs"):
+    for kind in ("random", "own", "stateful", "stream", "pairs", "buckets", "tokens"):
         states = []
         for rank in range(world):
             shape = {"shard": Shard(rank, world, end)}

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from feedline.order import (
         BatchSampler,
         DistributedSampler,
+        LengthBucketBatchSampler,
         RandomSampler,
         Sampler,
         SequentialSampler,
@@ -75,6 +76,7 @@ __all__ = [
     "ImageFiles",
     "InfiniteDataLoader",
     "IterableDataset",
+    "LengthBucketBatchSampler",
     "PackedList",
     "RandomSampler",
     "Sampler",
@@ -141,6 +143,7 @@ _HOMES = {
     "feedline.order": (
         "BatchSampler",
         "DistributedSampler",
+        "LengthBucketBatchSampler",
         "RandomSampler",
         "Sampler",
         "SequentialSampler",

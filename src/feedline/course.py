@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from feedline.epoch import Epoch
+from feedline.order.batched import BatchOrder, SeekableBatchSampler
 from feedline.order.cursor import NAME_LENGTH, Cursor
 from feedline.order.samplers import known_order, seekable
 from feedline.protocols import length_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from feedline.epoch import Surroundings
     from feedline.order.sequence import Order
 
-    MakesRecipe = Callable[[int, Order | None], Recipe]
+    MakesRecipe = Callable[[int, Order | BatchOrder | None], Recipe]
 
 __all__ = ["Course", "Source"]
 
@@ -63,8 +64,10 @@ class Source:
         unknown = self.is_stream or self.batches or (ours is not None and not ours.fixed_length)
         return None if unknown else length_of(self.sampler)
 
-    def order(self, seed: int, epoch: int) -> Order | None:
+    def order(self, seed: int, epoch: int) -> Order | BatchOrder | None:
         """The order of an epoch, where it is known beforehand."""
+        if isinstance(self.sampler, SeekableBatchSampler):
+            return BatchOrder(self.sampler.order(seed, epoch))
         return None if self.batches or self.is_stream else known_order(self.sampler, seed, epoch)
 
     def sequence(self, order: Order, cursor: Cursor) -> Order:  # noqa: ARG002 -- an endless loader's depends on it

@@ -29,7 +29,9 @@ from feedline.engine.task import Recipe
 from feedline.epoch import Surroundings
 from feedline.insight.stats import Counters
 from feedline.iterator import EpochIterator
-from feedline.order.batches import BatchSampler, unwrapped
+from feedline.order.batched import SeekableBatchSampler
+from feedline.order.batches import BatchSampler
+from feedline.order.buckets import taken_apart
 from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.sequence import SequentialOrder
 from feedline.protocols import length_of
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from feedline.engine.policy import ErrorPolicy
     from feedline.insight.stats import Stats
+    from feedline.order.batched import BatchOrder
     from feedline.order.sequence import Order
     from feedline.order.shard import Shard
 
@@ -152,7 +155,7 @@ class DataLoader(Generic[T_co]):
         whole = False  # whether a user's batch sampler decides what a batch is
         source, size, drops = sampler, self.batch_size or 1, drop_last
         if batch_sampler is not None:
-            parts = unwrapped(batch_sampler)
+            parts = taken_apart(batch_sampler)
             whole = parts is None
             source, size, drops = (batch_sampler, 1, False) if parts is None else parts
         elif self.batch_size is not None and not self._iterable:
@@ -314,7 +317,7 @@ class DataLoader(Generic[T_co]):
         """
         self._course.resume(state)
 
-    def _recipe(self, seed: int, order: Order | None) -> Recipe:
+    def _recipe(self, seed: int, order: Order | BatchOrder | None) -> Recipe:
         """How the batches of an epoch are made."""
         return Recipe(
             dataset=self.dataset,
@@ -350,7 +353,8 @@ class DataLoader(Generic[T_co]):
         length = length_of(self.dataset)
         if length is not None:
             facts["dataset"] += f" of {length:,} samples"
-        batched = self._batched and not self._source.batches
+        whole = self._source.batches or isinstance(self._source.sampler, SeekableBatchSampler)
+        batched = self._batched and not whole
         facts["batch_size"] = str(self._geometry.batch_size) if batched else "None"
         facts["sampler"] = self._source.name
         try:

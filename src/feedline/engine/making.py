@@ -17,6 +17,7 @@ from feedline.engine.keys import GivenUp, Keys
 from feedline.engine.policy import FailedSample
 from feedline.engine.task import Batch, Outcome, Task
 from feedline.errors import CollateError, FeedlineError, WorkerError
+from feedline.order.batched import samples_of
 from feedline.protocols import gather_of, getitems_of
 from feedline.seeding import Stream, below, bulk_words
 
@@ -293,7 +294,7 @@ class MapMaker:
         """Another index, drawn by the sample's position and the number of the attempt."""
         stream = Stream.REPLACEMENT.word(attempt)
         word = int(bulk_words(self._recipe.seed, plan.epoch, stream, position, 1)[0])
-        order = self._recipe.order
+        order = None if self._recipe.order is None else samples_of(self._recipe.order)
         if order is None or order.length is None:
             return _listed(plan)[below(word, len(plan.indices))]
         at = below(word, order.length)

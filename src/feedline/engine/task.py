@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from feedline.engine.policy import ErrorPolicy, FailedSample
+    from feedline.order.batched import BatchOrder
     from feedline.order.plan import BatchPlan, Geometry
     from feedline.order.sequence import Order
 
@@ -45,7 +46,7 @@ class Recipe:
     batch_transform: Callable[[Any], Any] | None
     seed: int
     policy: ErrorPolicy
-    order: Order | None = None
+    order: Order | BatchOrder | None = None
 
     @property
     def writes(self) -> bool:

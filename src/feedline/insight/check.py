@@ -23,6 +23,7 @@ from feedline.generators import GlobalGenerators
 from feedline.insight.findings import Finding, Report
 from feedline.insight.held import held_generators, kept
 from feedline.insight.labels import come_in_blocks, kept_labels, label_of, spread_indices
+from feedline.order.batched import BatchOrder
 from feedline.protocols import length_of
 from feedline.seeding import Scope
 
@@ -97,6 +98,7 @@ class _Plan:
         loader: the loader.
         dataset: its dataset.
         geometry: how its epochs are cut.
+        size: how many samples a batch holds; the first one, where batches differ.
         iterable: whether its dataset is a stream.
         batched: whether batches are made at all.
         order: the first epoch's order; None where only a user's sampler, or a stream, knows it.
@@ -108,6 +110,7 @@ class _Plan:
     loader: Any
     dataset: Any
     geometry: Geometry
+    size: int
     iterable: bool
     batched: bool
     order: Order | None
@@ -121,13 +124,17 @@ class _Plan:
         own = vars(loader)
         source, seed = own["_source"], loader.seed or 0
         order = next_order = length = None
+        size = own["_geometry"].batch_size
         with suppress(Exception):  # len(dataset) may raise anything, and will again when an epoch begins
             order, next_order = source.order(seed, 0), source.order(seed, 1)
+            if isinstance(order, BatchOrder):
+                size, order, next_order = len(order.batch(0)), order.samples, next_order.samples
             length = None if order is None else order.length
         return cls(
             loader=loader,
             dataset=loader.dataset,
             geometry=own["_geometry"],
+            size=size,
             iterable=own["_iterable"],
             batched=own["_batched"],
             order=order,
@@ -266,7 +273,7 @@ class _Reading:
 
     def _of_collate(self, samples: list[Any]) -> Iterator[Finding]:
         plan = self._plan
-        size = plan.geometry.batch_size
+        size = plan.size
         try:
             plan.loader.collate_fn(samples[:size] if plan.batched else samples[0])
         except Exception as error:  # noqa: BLE001 -- as above

@@ -1,6 +1,7 @@
 """Which samples, in which order, on which rank: pure functions of seed, epoch and position."""
 
 from feedline.order.batches import BatchSampler, StratifiedBatchSampler
+from feedline.order.buckets import LengthBucketBatchSampler
 from feedline.order.packing import Packing, pack_sequences
 from feedline.order.samplers import (
     DistributedSampler,
@@ -15,6 +16,7 @@ from feedline.order.shard import Shard
 __all__ = [
     "BatchSampler",
     "DistributedSampler",
+    "LengthBucketBatchSampler",
     "Packing",
     "RandomSampler",
     "Sampler",

@@ -33,7 +33,7 @@ class Cursor:
         seed: the run's seed, or None when none was needed yet.
         epoch: the epoch of the next batch.
         position: how many items of that epoch's sequence all ranks together have delivered. Items are samples; under a
-            user's batch sampler they are batches.
+            batch sampler that decides itself what a batch is they are batches.
         origin: the position at which the present batch size and world began.
         batch_size: items of a step on one rank.
         world_size: how many ranks share the epoch.

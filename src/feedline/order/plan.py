@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
 
+from feedline.order.batched import BatchOrder
 from feedline.order.shard import Shard
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class EpochPlan(Sequence[BatchPlan]):
 
     Attributes:
         epoch: the epoch, from 0.
-        order: the epoch's sequence of indices.
-        geometry: how it is cut and dealt.
+        order: the epoch's sequence of indices, or of whole batches: each is dealt as one then.
+        geometry: how it is cut and dealt; of whole batches, one a step and rank.
         origin: the global position at which this geometry began (0 but after a resume with another one).
 
     Example:
@@ -130,7 +131,7 @@ class EpochPlan(Sequence[BatchPlan]):
     """
 
     epoch: int
-    order: Order
+    order: Order | BatchOrder
     geometry: Geometry
     origin: int = 0
 
@@ -169,7 +170,9 @@ class EpochPlan(Sequence[BatchPlan]):
         cut = self.cut(step)
         if cut is None:
             return None
-        return BatchPlan(self.epoch, step, self._indices(cut), cut.start, cut.until)
+        indices, position = self._indices(cut)
+        indices.flags.writeable = False
+        return BatchPlan(self.epoch, step, indices, position, cut.until)
 
     def __iter__(self) -> Iterator[BatchPlan]:
         return self.batches(0)
@@ -180,29 +183,34 @@ class EpochPlan(Sequence[BatchPlan]):
 
     def full_steps(self, step: int) -> list[BatchPlan]:
         """The next full steps of a single rank, by one look at the order; none when no full one is left."""
-        length, size = self.order.length, self.geometry.batch_size
+        order = self.order
+        if isinstance(order, BatchOrder):
+            return []
+        length, size = order.length, self.geometry.batch_size
         base = self.origin + step * size
         steps = max(1, min(_PLANNED_AT_ONCE, _INDICES_AT_ONCE // size))
         if length is not None:
             steps = min(steps, (length - base) // size)
         if steps < 1:
             return []
-        indices = self.order.take(base, base + steps * size)
+        indices = order.take(base, base + steps * size)
         indices.flags.writeable = False
         return [
             BatchPlan(self.epoch, step + number, indices[at : at + size], base + at, base + at + size)
             for number, at in enumerate(range(0, steps * size, size))
         ]
 
-    def _indices(self, cut: Cut) -> NDArray[np.int64]:
-        length = self.order.length
+    def _indices(self, cut: Cut) -> tuple[NDArray[np.int64], int]:
+        """The indices of a cut, and the global position of the first."""
+        order = self.order
+        if isinstance(order, BatchOrder):
+            return order.placed(cut.start)
+        length = order.length
         if length is None or cut.stop <= length:
-            indices = self.order.take(cut.start, cut.stop)
-        else:  # end="pad": go on at the beginning, more than once where the world is larger than the epoch
-            positions = np.arange(cut.start, cut.stop) % length
-            indices = np.concatenate([self.order.take(int(at), int(at) + 1) for at in positions])
-        indices.flags.writeable = False
-        return indices
+            return order.take(cut.start, cut.stop), cut.start
+        # end="pad": go on at the beginning, more than once where the world is larger than the epoch
+        positions = np.arange(cut.start, cut.stop) % length
+        return np.concatenate([order.take(int(at), int(at) + 1) for at in positions]), cut.start
 
 
 class Batches:

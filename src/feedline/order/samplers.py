@@ -95,6 +95,10 @@ class SeekableSampler(Sampler[int]):
         order = self.order(self._seed, self._epoch)
         self._epoch += 1
         self._requested = False
+        yield from self._items(order)
+
+    def _items(self, order: Order) -> Iterator[Any]:
+        """What iterating gives of an epoch."""
         start = 0
         while order.length is None or start < order.length:
             stop = start + _BLOCK if order.length is None else min(start + _BLOCK, order.length)

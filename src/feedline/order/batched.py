@@ -1,0 +1,93 @@
+"""An epoch whose batches are fixed beforehand: they are what is dealt to ranks, each as a whole.
+
+Guarantee: a `BatchOrder` numbers the batches of one epoch; laid end to end they are an `Order` of samples, so that
+every sample has its global position, whichever rank gets its batch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from feedline.order.samplers import SeekableSampler
+from feedline.order.sequence import check_span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from feedline.order.sequence import Order
+
+__all__ = ["BatchOrder", "CutOrder", "SeekableBatchSampler", "samples_of"]
+
+
+class CutOrder(Protocol):
+    """An `Order` of known length that says where each of its batches begins and ends."""
+
+    @property
+    def length(self) -> int:
+        """How many samples the epoch has."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches."""
+
+    def take(self, start: int, stop: int) -> NDArray[np.int64]:
+        """See `Order.take`."""
+
+    def bounds(self, batch: int) -> tuple[int, int]:
+        """The position of a batch's first sample, and that after its last."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchOrder:
+    """One epoch's sequence of batches.
+
+    Attributes:
+        samples: the batches laid end to end.
+    """
+
+    samples: CutOrder
+
+    @property
+    def length(self) -> int:
+        """How many batches the epoch has."""
+        return self.samples.batches
+
+    def batch(self, number: int) -> NDArray[np.int64]:
+        """The indices of a batch: int64, shape (batch,), fresh or read-only.
+
+        Raises:
+            IndexError: the epoch has no such batch.
+        """
+        check_span(number, number + 1, self.length)
+        return self.samples.take(*self.samples.bounds(number))
+
+    def placed(self, unit: int) -> tuple[NDArray[np.int64], int]:
+        """The batch at a place in the sequence that repeats for ever, and the global position of its first sample."""
+        lap, number = divmod(unit, self.length)
+        return self.batch(number), lap * self.samples.length + self.samples.bounds(number)[0]
+
+
+class SeekableBatchSampler(SeekableSampler):
+    """The base of our samplers that decide what a batch is: iterating gives lists, and the length counts them."""
+
+    @abstractmethod
+    def order(self, seed: int, epoch: int) -> CutOrder:
+        """The epoch's batches laid end to end."""
+
+    def __len__(self) -> int:
+        return self.order(0, 0).batches
+
+    def _items(self, order: Any) -> Iterator[Any]:
+        batches = BatchOrder(order)
+        for number in range(batches.length):
+            yield batches.batch(number).tolist()
+
+
+def samples_of(order: Order | BatchOrder) -> Order:
+    """An epoch's sequence of samples, whatever it is dealt by."""
+    return order.samples if isinstance(order, BatchOrder) else order
