@@ -70,7 +70,7 @@ class Source:
             return BatchOrder(self.sampler.order(seed, epoch))
         return None if self.batches or self.is_stream else known_order(self.sampler, seed, epoch)
 
-    def sequence(self, order: Order, cursor: Cursor) -> Order:  # noqa: ARG002 -- an endless loader's depends on it
+    def sequence(self, order: Order | BatchOrder, cursor: Cursor) -> Order | BatchOrder:  # noqa: ARG002 -- an endless loader's depends on it
         """What the epoch that a cursor stands in is cut from, by the epoch's order."""
         return order
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from feedline.engine.executor import Executor
     from feedline.engine.task import Outcome, Recipe
     from feedline.insight.stats import Counters
+    from feedline.order.batched import BatchOrder
     from feedline.order.cursor import Cursor
     from feedline.order.plan import BatchPlan, Geometry
     from feedline.order.sequence import Order
@@ -56,7 +57,7 @@ class Surroundings:
     geometry: Geometry
     sampler: Any
     batches: bool
-    sequence: Callable[[Order, Cursor], Order]
+    sequence: Callable[[Order | BatchOrder, Cursor], Order | BatchOrder]
     deliver: Callable[[Any], Any] | None
     counters: Counters
 

@@ -16,13 +16,14 @@ from feedline.checks import integer
 from feedline.course import Source
 from feedline.errors import DatasetChanged
 from feedline.loader import DataLoader
+from feedline.order.batched import BatchOrder, SeekableBatchSampler, samples_of
 from feedline.order.batches import BatchSampler
 from feedline.order.cursor import NAME_LENGTH
-from feedline.order.cycled import CycledOrder, Passes, pass_order
+from feedline.order.cycled import CycledCuts, CycledOrder, Passes, pass_order
 from feedline.order.samplers import DistributedSampler, seekable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from feedline.order.cursor import Cursor
     from feedline.order.sequence import Order
@@ -184,26 +185,34 @@ class _EndlessSource(Source):
         """Nothing: where an epoch ends depends on where it began."""
         return None
 
-    def order(self, seed: int, epoch: int) -> Order | None:
+    def order(self, seed: int, epoch: int) -> Order | BatchOrder | None:
         """The pass of that number."""
+        if isinstance(self.sampler, SeekableBatchSampler):
+            return super(_EndlessSource, self).order(seed, epoch)
         return pass_order(self.sampler, seed, epoch)
 
-    def sequence(self, order: Order, cursor: Cursor) -> Order:
+    def sequence(self, order: Order | BatchOrder, cursor: Cursor) -> Order | BatchOrder:
         """The passes end to end, up to where the cursor's virtual epoch ends.
 
         Raises:
             DatasetChanged: there is another number of samples than when the loader was built.
         """
-        if order.length != self.population:
+        found = samples_of(order).length
+        if found != self.population:
             raise DatasetChanged(
-                f"a pass had {self.population} samples when the loader was built and has {order.length} now: the "
+                f"a pass had {self.population} samples when the loader was built and has {found} now: the "
                 f"passes of an InfiniteDataLoader are one sequence; build another loader"
             )
         seed = cursor.seed or 0
-        passes = partial(self.passes.endless, seed)
+        passes: Callable[[int], Any] = partial(self.passes.endless, seed)
         if self.reshuffle == "virtual_epoch":
             passes = partial(self.passes.virtual, seed, cursor.epoch)
-        return CycledOrder(passes, self.population, self._end(cursor))
+        end = self._end(cursor)
+        if isinstance(order, BatchOrder):
+            assert self.population is not None
+            assert order.length is not None
+            return BatchOrder(CycledCuts(passes, self.population, order.length, end))
+        return CycledOrder(passes, self.population, end)
 
     def _end(self, cursor: Cursor) -> int | None:
         """Where a virtual epoch ends: not before what was delivered of it, when it was longer."""

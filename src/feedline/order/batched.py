@@ -25,14 +25,14 @@ __all__ = ["BatchOrder", "CutOrder", "SeekableBatchSampler", "samples_of"]
 
 
 class CutOrder(Protocol):
-    """An `Order` of known length that says where each of its batches begins and ends."""
+    """An `Order` that says where each of its batches begins and ends."""
 
     @property
-    def length(self) -> int:
-        """How many samples the epoch has."""
+    def length(self) -> int | None:
+        """How many samples the epoch has; None where it is endless."""
 
     @property
-    def batches(self) -> int:
+    def batches(self) -> int | None:
         """How many batches."""
 
     def take(self, start: int, stop: int) -> NDArray[np.int64]:
@@ -53,8 +53,8 @@ class BatchOrder:
     samples: CutOrder
 
     @property
-    def length(self) -> int:
-        """How many batches the epoch has."""
+    def length(self) -> int | None:
+        """How many batches the epoch has; None where it is endless."""
         return self.samples.batches
 
     def batch(self, number: int) -> NDArray[np.int64]:
@@ -68,8 +68,9 @@ class BatchOrder:
 
     def placed(self, unit: int) -> tuple[NDArray[np.int64], int]:
         """The batch at a place in the sequence that repeats for ever, and the global position of its first sample."""
-        lap, number = divmod(unit, self.length)
-        return self.batch(number), lap * self.samples.length + self.samples.bounds(number)[0]
+        batches, samples = self.length, self.samples.length
+        lap, number = (0, unit) if batches is None else divmod(unit, batches)
+        return self.batch(number), lap * (samples or 0) + self.samples.bounds(number)[0]
 
 
 class SeekableBatchSampler(SeekableSampler):
@@ -80,11 +81,11 @@ class SeekableBatchSampler(SeekableSampler):
         """The epoch's batches laid end to end."""
 
     def __len__(self) -> int:
-        return self.order(0, 0).batches
+        return self.order(0, 0).batches or 0
 
     def _items(self, order: Any) -> Iterator[Any]:
         batches = BatchOrder(order)
-        for number in range(batches.length):
+        for number in range(batches.length or 0):
             yield batches.batch(number).tolist()
 
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from feedline.order.batched import CutOrder
     from feedline.order.sequence import Order
 
-__all__ = ["CycledOrder", "Passes", "pass_order"]
+__all__ = ["CycledCuts", "CycledOrder", "Passes", "pass_order"]
 
 _KEPT = 2  # what is read, and what the end of the epoch before is read from meanwhile
 _LATER_PASS = 1  # detail of Stream.PASS; 0 is PassesOrder's
@@ -107,6 +108,38 @@ class CycledOrder:
                 f"positions, others {self.period}; use a DataLoader, whose epochs may differ"
             )
         return order
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CycledCuts:
+    """Passes that are made of whole batches, end to end: a `CutOrder`.
+
+    Args:
+        passes: gives the order of a pass by its number.
+        period: how many samples each pass has.
+        batches_a_pass: how many batches each pass has.
+        batches: how many batches there are; None: without end.
+    """
+
+    passes: Callable[[int], CutOrder] = field(repr=False)
+    period: int
+    batches_a_pass: int
+    batches: int | None
+
+    @property
+    def length(self) -> int | None:
+        """How many samples these batches have."""
+        return None if self.batches is None else self.bounds(self.batches)[0]
+
+    def take(self, start: int, stop: int) -> NDArray[np.int64]:
+        """See `Order.take`; fresh, or read-only."""
+        return CycledOrder(self.passes, self.period).take(start, stop)
+
+    def bounds(self, batch: int) -> tuple[int, int]:
+        """The position of a batch's first sample, and that after its last."""
+        lap, number = divmod(batch, self.batches_a_pass)
+        begin, end = self.passes(lap).bounds(number)
+        return lap * self.period + begin, lap * self.period + end
 
 
 class Passes:
