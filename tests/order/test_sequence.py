@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedline import seeding
+from feedline.order.cycled import CycledOrder
 from feedline.order.permutation import PermutedOrder
 from feedline.order.sequence import (
     ListedOrder,
@@ -19,6 +20,7 @@ from feedline.order.sequence import (
     StridedOrder,
     check_count,
     check_span,
+    take_spans,
 )
 
 
@@ -52,6 +54,32 @@ def test_any_split_of_take_gives_the_same_indices(order):
     assert whole.shape == (50,)
     for cut in range(51):
         assert np.concatenate([order.take(0, cut), order.take(cut, 50)]).tolist() == whole.tolist()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        *some_orders(),
+        PermutedOrder(70_000, seed=1, epoch=0),
+        MappedOrder(np.arange(70_000) + 5, PermutedOrder(70_000, seed=1, epoch=0)),
+        CycledOrder(lambda number: PermutedOrder(20, seed=1, epoch=number), 20, 50),
+        CycledOrder(lambda number: PermutedOrder(70_000, seed=1, epoch=number), 70_000),
+    ],
+    ids=lambda order: f"{type(order).__name__}-{order.length}",
+)
+@pytest.mark.parametrize(
+    ("start", "size", "stride", "count"), [(0, 5, 5, 10), (3, 4, 8, 6), (2, 1, 9, 5), (46, 4, 8, 1)]
+)
+def test_spans_are_what_is_taken_at_each_place(order, start, size, stride, count):
+    places = [start + number * stride for number in range(count)]
+    expected = np.concatenate([order.take(place, place + size) for place in places])
+    assert take_spans(order, start, size, stride, count).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("length", [50, 70_000])
+def test_spans_outside_the_epoch_are_an_index_error(length):
+    with pytest.raises(IndexError, match=f"stop <= {length}"):
+        take_spans(PermutedOrder(length, seed=1, epoch=0), length - 10, 2, 9, 2)
 
 
 @pytest.mark.parametrize("order", some_orders(), ids=lambda order: type(order).__name__)

@@ -14,7 +14,7 @@ import numpy as np
 
 from feedline.order.listed_pass import ListedPass
 from feedline.order.samplers import known_order, seekable
-from feedline.order.sequence import check_span
+from feedline.order.sequence import check_span, take_spans
 from feedline.protocols import length_of
 from feedline.seeding import Stream, bulk_words
 
@@ -99,6 +99,16 @@ class CycledOrder:
             parts.append(self._pass(number).take(first, last))
             start += last - first
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def take_spans(self, start: int, size: int, stride: int, count: int) -> NDArray[np.int64]:
+        """See `feedline.order.sequence.take_spans`."""
+        last = start + (count - 1) * stride + size
+        number, first = (0, start) if self.period is None else divmod(start, self.period)
+        if self.period is None or first + last - start <= self.period:  # within a pass
+            check_span(start, last, self.length)
+            return take_spans(self._pass(number), first, size, stride, count)
+        begins = range(start, start + count * stride, stride)
+        return np.concatenate([self.take(begin, begin + size) for begin in begins])
 
     def _pass(self, number: int) -> Order:
         order = self.passes(number)

@@ -155,12 +155,20 @@ class PermutedOrder:
         if self._network is None:
             return self._shuffle()[start:stop]
         if stop - start >= _BLOCK:
-            return _images(self._network, start, stop)
+            return _images(self._network, np.arange(start, stop, dtype=np.uint64))
         pieces = [
             self._block(self._network, base)[max(start - base, 0) : stop - base]
             for base in range(start - start % _BLOCK, stop, _BLOCK)
         ]
         return np.concatenate(pieces) if pieces else np.empty(0, dtype=np.int64)
+
+    def take_spans(self, start: int, size: int, stride: int, count: int) -> NDArray[np.int64]:
+        """See `feedline.order.sequence.take_spans`; a fresh array."""
+        check_span(start, start + (count - 1) * stride + size, self.length)
+        positions = np.add.outer(np.arange(count) * stride + start, np.arange(size)).ravel()
+        if self._network is None:
+            return self._shuffle()[positions]
+        return _images(self._network, positions.view(np.uint64))
 
     def _shuffle(self) -> NDArray[np.int64]:
         """All of a small permutation, made at the first take.
@@ -192,14 +200,13 @@ class PermutedOrder:
         for kept_base, block in kept:
             if kept_base == base:
                 return block
-        block = _images(network, base, min(base + _BLOCK, self.length))
+        block = _images(network, np.arange(base, min(base + _BLOCK, self.length), dtype=np.uint64))
         object.__setattr__(self, "_blocks", (*kept[-1:], (base, block)))
         return block
 
 
-def _images(network: FeistelNetwork, start: int, stop: int) -> NDArray[np.int64]:
-    """The images of ``start`` up to ``stop``, in chunks whose temporaries stay in cache."""
-    images = np.arange(start, stop, dtype=np.uint64)
+def _images(network: FeistelNetwork, images: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The images of positions, in their place, in chunks whose temporaries stay in cache."""
     for begin in range(0, images.size, _CHUNK):
         network.encipher(images[begin : begin + _CHUNK])
     return images.view(np.int64)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, overload
 import numpy as np
 
 from feedline.order.batched import BatchOrder
+from feedline.order.sequence import take_spans
 from feedline.order.shard import Shard
 
 if TYPE_CHECKING:
@@ -182,22 +183,29 @@ class EpochPlan(Sequence[BatchPlan]):
         return passing_over(Batches(self, step), passing)
 
     def full_steps(self, step: int) -> list[BatchPlan]:
-        """The next full steps of a single rank, by one look at the order; none when no full one is left."""
+        """The next full steps, by one look at the order; none when no full one is left."""
         order = self.order
         if isinstance(order, BatchOrder):
             return []
-        length, size = order.length, self.geometry.batch_size
-        base = self.origin + step * size
+        length, size, span = order.length, self.geometry.batch_size, self.geometry.span
+        base = self.origin + step * span
         steps = max(1, min(_PLANNED_AT_ONCE, _INDICES_AT_ONCE // size))
         if length is not None:
-            steps = min(steps, (length - base) // size)
+            steps = min(steps, (length - base) // span)
         if steps < 1:
             return []
-        indices = order.take(base, base + steps * size)
+        own = base + self.geometry.shard.rank * size
+        indices = take_spans(order, own, size, span, steps)
         indices.flags.writeable = False
         return [
-            BatchPlan(self.epoch, step + number, indices[at : at + size], base + at, base + at + size)
-            for number, at in enumerate(range(0, steps * size, size))
+            BatchPlan(
+                self.epoch,
+                step + number,
+                indices[number * size : (number + 1) * size],
+                own + number * span,
+                base + (number + 1) * span,
+            )
+            for number in range(steps)
         ]
 
     def _indices(self, cut: Cut) -> tuple[NDArray[np.int64], int]:
@@ -216,9 +224,9 @@ class EpochPlan(Sequence[BatchPlan]):
 class Batches:
     """The batches of a plan, one after the other.
 
-    Full steps of a single rank are planned some at a time: a plan costs half as much when the one before was made
-    just now. Among several ranks each takes its own cuts alone. Ctrl-C may come anywhere: a batch counts as taken by
-    the last statement before it is returned.
+    Full steps are planned some at a time: a plan costs half as much when the one before was made just now. Among
+    several ranks each looks up its own cuts alone. Ctrl-C may come anywhere: a batch counts as taken by the last
+    statement before it is returned.
 
     Args:
         plan: the plan of the epoch.
@@ -230,7 +238,6 @@ class Batches:
         self._step = step
         self._first = step
         self._block: list[BatchPlan] = []  # the full steps from number ``_first`` on
-        self._blocks = plan.geometry.shard.world_size == 1
 
     def __iter__(self) -> Iterator[BatchPlan]:
         return self
@@ -241,7 +248,7 @@ class Batches:
         if at < len(self._block):
             plan: BatchPlan | None = self._block[at]
         else:
-            block = self._plan.full_steps(step) if self._blocks else []
+            block = self._plan.full_steps(step)
             plan = block[0] if block else self._plan.get(step)
             self._block, self._first = block, step
         if plan is None:

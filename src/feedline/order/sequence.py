@@ -9,7 +9,7 @@ and neither reads nor changes a global random state. Any split of ``take`` gives
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,6 +27,7 @@ __all__ = [
     "StridedOrder",
     "check_count",
     "check_span",
+    "take_spans",
 ]
 
 _MAX_COUNT = (1 << 63) - 1  # indices are int64
@@ -81,6 +82,32 @@ def check_count(value: int, name: str, least: int = 0) -> None:
     """
     if not least <= value <= _MAX_COUNT:
         raise ValueError(f"{name} must be from {least} to 2**63 - 1, got {value}")
+
+
+@runtime_checkable
+class _TakesSpans(Protocol):
+    """An order that is read at many places for the price of one."""
+
+    def take_spans(self, start: int, size: int, stride: int, count: int) -> NDArray[np.int64]:
+        """See the function."""
+
+
+def take_spans(order: Order, start: int, size: int, stride: int, count: int) -> NDArray[np.int64]:
+    """``count`` spans of ``size`` indices each, end to end, the next ``stride`` positions after the one before.
+
+    These are one rank's batches: an order that computes its indices in blocks shall not make those of the other ranks
+    for each of them.
+
+    Example:
+        >>> take_spans(SequentialOrder(100), start=10, size=2, stride=50, count=2)
+        array([10, 11, 60, 61])
+    """
+    if stride == size or count == 1:
+        return order.take(start, start + (count - 1) * stride + size)
+    if isinstance(order, _TakesSpans):
+        return order.take_spans(start, size, stride, count)
+    begins = range(start, start + count * stride, stride)
+    return np.concatenate([order.take(begin, begin + size) for begin in begins])
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,3 +256,7 @@ class MappedOrder:
     def take(self, start: int, stop: int) -> NDArray[np.int64]:
         """See `Order.take`; a fresh array."""
         return self.values[self.inner.take(start, stop)].astype(np.int64, copy=False)
+
+    def take_spans(self, start: int, size: int, stride: int, count: int) -> NDArray[np.int64]:
+        """See the function."""
+        return self.values[take_spans(self.inner, start, size, stride, count)].astype(np.int64, copy=False)
