@@ -15,13 +15,15 @@ test: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-# A thousand schedules of faults, some minutes; `make chaos SEED=17` runs one of them again.
+# A thousand schedules of faults, some minutes; `make chaos SEED=17` runs one of them again. Then 50,000 epochs that pass
+# through changing worlds.
 chaos: $(VENV)/.test
 ifdef SEED
 	$(BIN)/python tests/engine/processes/chaos.py --seed $(SEED)
 else
 	$(BIN)/python tests/engine/processes/chaos.py --schedules 1000 --jobs 2
 	$(BIN)/python tests/engine/processes/leaks.py --epochs 500 --parents 50
+	FEEDLINE_ELASTIC_CASES=50000 $(BIN)/pytest tests/test_elastic.py
 endif
 
 docs: $(VENV)/.test

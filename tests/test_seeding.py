@@ -198,6 +198,20 @@ def test_a_shared_seed_is_the_first_ranks_draw():
     assert drawn == seeding.draw_seed()
 
 
+@pytest.mark.parametrize("is_initialized", [False, True])
+def test_a_shared_seed_is_the_generators_draw_where_there_is_one(is_initialized):
+    distributed = torch.distributed
+    if is_initialized:
+        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        assert seeding.shared_seed(random.Random(3)) == seeding.seed_from(random.Random(3))
+        with pytest.raises(TypeError, match=r"generator must be a random\.Random"):
+            seeding.shared_seed("a generator")
+    finally:
+        if is_initialized:
+            distributed.destroy_process_group()
+
+
 GENERATORS = [
     random.Random,
     np.random.default_rng,

@@ -18,7 +18,7 @@ from feedline.checks import integer
 from feedline.engine.choice import usable_cpus
 from feedline.engine.policy import ErrorPolicy
 from feedline.order.samplers import DistributedSampler, RandomSampler, SequentialSampler
-from feedline.order.shard import Shard, detect_shard
+from feedline.order.shard import UNSHARDED, Shard, detect_shard
 from feedline.protocols import Indexed, is_iterable_style, length_of
 
 __all__ = [
@@ -168,7 +168,7 @@ def checked_policy(on_error: Any, *, iterable: bool) -> ErrorPolicy:
 def checked_shard(shard: Any) -> Shard:
     """The shard, from None, a pair, ``"auto"`` or as it is."""
     if shard is None:
-        return Shard(0, 1)
+        return UNSHARDED
     if isinstance(shard, Shard):
         return shard
     if isinstance(shard, str) and shard == "auto":

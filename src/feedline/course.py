@@ -15,6 +15,7 @@ from feedline.epoch import Epoch
 from feedline.order.batched import BatchOrder, SeekableBatchSampler
 from feedline.order.cursor import NAME_LENGTH, Cursor
 from feedline.order.samplers import known_order, seekable
+from feedline.order.undivided import warn_if_repeated
 from feedline.protocols import length_of
 from feedline.seeding import checked_seed, draw_seed, seed_from, shared_seed
 
@@ -38,11 +39,13 @@ class Source:
         sampler: a sampler, or the user's batch sampler; None for a stream.
         batches: whether it decides itself what a batch is.
         generator: of the user's, from which a seed is drawn; or None.
+        is_divided: whether a shard was given, or found: else several processes would all take every sample.
     """
 
     sampler: Any
     batches: bool
     generator: Any
+    is_divided: bool = True
 
     @property
     def is_stream(self) -> bool:
@@ -98,9 +101,9 @@ class Source:
         """A seed, for a run that was given none."""
         ours = seekable(self.sampler)
         generator = self.generator if self.generator is not None or ours is None else ours.generator
-        if generator is not None:
-            return seed_from(generator)
-        return draw_seed() if world_size == 1 else shared_seed()
+        if world_size > 1:
+            return shared_seed(generator)
+        return draw_seed() if generator is None else seed_from(generator)
 
 
 class Course:
@@ -166,6 +169,8 @@ class Course:
     def begin(self, recipe: MakesRecipe) -> Epoch:
         """The next epoch, at an iterator's first ``next()``, by a recipe of its seed and order."""
         epoch, before = None, self.position
+        if not self._source.is_divided:
+            warn_if_repeated(self._source.sampler)
         try:
             with self._beginning:
                 before = self.position

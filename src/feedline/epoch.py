@@ -236,10 +236,10 @@ class Epoch:
 
     def cursor(self) -> Cursor:
         """How far the epoch was delivered."""
-        length = self._cursor.length
-        if length is None and self._drawn is not None:
-            length = self._drawn.length
         position, state, undelivered = self._delivered
+        length = self._cursor.length
+        if length is None and self._drawn is not None and (position - self._cursor.origin) % self._cursor.span:
+            length = position  # a short step is the last; an end that was seen by drawing ahead does not count
         return replace(self._cursor, position=position, length=length, sampler_state=state, undelivered=undelivered)
 
     def _standing(self) -> _Delivered:

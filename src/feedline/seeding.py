@@ -161,12 +161,25 @@ def draw_seed() -> int:
     return random.getrandbits(63)
 
 
-def shared_seed() -> int:
-    """A seed that all ranks have: rank 0's draw where torch.distributed is initialised, 0 elsewhere."""
+def shared_seed(generator: Any = None) -> int:
+    """A seed that all ranks have: rank 0's draw where torch.distributed is initialised.
+
+    Elsewhere it is 0 or, where a generator is given, that one's draw: the ranks then need equal generators.
+
+    Args:
+        generator: what rank 0 draws from, as in `seed_from`; None: Python's ``random``.
+
+    Raises:
+        TypeError: as `seed_from`.
+    """
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return 0
-    box = [draw_seed() if distributed.get_rank() == 0 else None]
+        return 0 if generator is None else seed_from(generator)
+    box: list[int | None] = [None]
+    if generator is not None:  # drawn from on every rank: generators that were equal stay so
+        box = [seed_from(generator)]
+    elif distributed.get_rank() == 0:
+        box = [draw_seed()]
     distributed.broadcast_object_list(box, src=0)
     assert box[0] is not None
     return box[0]

@@ -105,6 +105,16 @@ def test_a_dealer_keeps_what_it_took_when_its_iterator_raises():
     assert [items for items, _ in dealer] == [[0, 1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("end", ["pad", "drop", "exact"])
+def test_a_dealer_that_is_asked_beyond_its_end_knows_the_length_still(end):
+    """Workers have more planned than the loop has taken: the state then has the length already."""
+    dealer = Dealer(iter(range(7)), Geometry(3, shard=Shard(0, 2, end)))
+    assert sum(len(items) for items, _ in dealer) in (3, 4)
+    assert dealer.length == 7
+    assert list(dealer) == []
+    assert dealer.length == 7
+
+
 def test_a_plan_is_indexed_like_a_sequence():
     plan = EpochPlan(2, SequentialOrder(5), Geometry(2))
     assert plan[-1] == plan[2] == BatchPlan(2, 2, np.array([4]), 4, 5)

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch.distributed as torch_distributed
 
 import feedline
-from feedline.order.shard import Shard, detect_shard
+from feedline.order.shard import UNSHARDED, Shard, detect_shard
 
 LAUNCHERS = ["RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"]
 
@@ -74,15 +75,59 @@ def test_half_of_what_one_launcher_says_leaves_it_to_the_next(no_launcher):
     assert detect_shard() == Shard(3, 4)
 
 
+@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("-1", "2"), ("0", "0")])
+def test_variables_that_contradict_each_other_are_named(no_launcher, rank, world):
+    no_launcher.setenv("SLURM_PROCID", rank)
+    no_launcher.setenv("SLURM_NTASKS", world)
+    message = (
+        f"the environment variable SLURM_PROCID must be from 0 to SLURM_NTASKS - 1, got SLURM_PROCID={rank} and "
+        f"SLURM_NTASKS={world}; correct them, or pass shard="
+    )
+    with pytest.raises(ValueError, match=message):
+        detect_shard()
+
+
+def test_the_first_launcher_that_says_both_is_believed(no_launcher):
+    """Slurm's tasks, each of which torchrun starts processes in, have both; torchrun knows more."""
+    for place in reversed(range(3)):
+        rank, world = LAUNCHERS[2 * place : 2 * place + 2]
+        no_launcher.setenv(rank, str(place))
+        no_launcher.setenv(world, str(place + 4))
+        assert detect_shard() == Shard(place, place + 4)
+
+
+def test_torch_distributed_is_believed_before_variables(no_launcher):
+    no_launcher.setenv("RANK", "3")
+    no_launcher.setenv("WORLD_SIZE", "8")
+    torch_distributed.init_process_group("gloo", store=torch_distributed.HashStore(), rank=0, world_size=1)
+    try:
+        assert detect_shard() == Shard(0, 1)
+    finally:
+        torch_distributed.destroy_process_group()
+    assert detect_shard() == Shard(3, 8)
+
+
+def test_none_found_is_told_from_one_rank_that_was_said(no_launcher):
+    assert detect_shard() is UNSHARDED
+    no_launcher.setenv("RANK", "0")
+    no_launcher.setenv("WORLD_SIZE", "1")
+    assert detect_shard() == UNSHARDED
+    assert detect_shard() is not UNSHARDED
+
+
 PROCESS = """
-import sys
+import os, sys
 import jax
 from feedline.order.shard import detect_shard
 print(detect_shard().world_size)
+os.environ |= {"RANK": "6", "WORLD_SIZE": "7"}  # JAX is believed before
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[2]}", num_processes=2, process_id=int(sys.argv[1]))
 shard = detect_shard()
 print(shard.rank, shard.world_size)
+del jax.distributed.is_initialized  # as in releases that have none
+assert detect_shard() == shard
 jax.distributed.shutdown()
+assert detect_shard().world_size == 7
 """
 
 

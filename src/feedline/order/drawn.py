@@ -39,6 +39,9 @@ _BATCH_BITS = 32  # a batch's samples have positions of their own: the batch's n
 class DrawnPlans:
     """The batch plans of one epoch of a user's sampler, or batch sampler, on this rank.
 
+    Of a sampler that goes on from a state of its own, the epoch's first items are known as far as the world that saved
+    it needed them: padding in a larger world repeats later ones besides.
+
     Args:
         sampler: yields what the dataset is asked for; with ``batches``, lists of that.
         geometry: how the sequence is cut and dealt; the unit is what the sampler yields.
@@ -69,11 +72,6 @@ class DrawnPlans:
         self._dealt = Dealer(items, geometry, origin=cursor.origin, step=step, head=head)
         self._step = step
         self._pulled: tuple[list[Any], Cut] | None = None  # of the sampler, and not planned
-
-    @property
-    def length(self) -> int | None:
-        """How many items the epoch has, once that is known."""
-        return self._dealt.length
 
     def _restored(self, state: Any) -> tuple[Iterator[Any], list[Any]]:
         """What the sampler goes on with, and the epoch's first items, which padding may need."""

@@ -9,9 +9,9 @@ import operator
 import os
 import sys
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-__all__ = ["End", "Shard", "detect_shard"]
+__all__ = ["UNSHARDED", "End", "Shard", "detect_shard"]
 
 End = Literal["pad", "drop", "exact"]
 
@@ -60,8 +60,12 @@ class Shard:
             raise ValueError(f"shard: end must be 'pad', 'drop' or 'exact', got {self.end!r}")
 
 
+UNSHARDED = Shard(0, 1)
+"""Where nobody gave a shard: this very object, so that an equal one of the user's is told from it."""
+
+
 def detect_shard() -> Shard:
-    """The shard of this process, as its launcher set it up; ``Shard(0, 1)`` when there is none.
+    """The shard of this process, as its launcher set it up; `UNSHARDED`, which is one rank, when there is none.
 
     Asks, in this order: torch.distributed and JAX, each only when it is imported and initialised; then the variables
     RANK and WORLD_SIZE, those of Slurm, those of Open MPI.
@@ -72,14 +76,28 @@ def detect_shard() -> Shard:
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return Shard(distributed.get_rank(), distributed.get_world_size())
-    jax_distributed = getattr(sys.modules.get("jax"), "distributed", None)
-    if jax_distributed is not None and jax_distributed.is_initialized():
-        jax = sys.modules["jax"]
+    jax = sys.modules.get("jax")
+    if jax is not None and _is_initialized(jax):
         return Shard(jax.process_index(), jax.process_count())
     for rank_name, world_name in _LAUNCHERS:
         if rank_name in os.environ and world_name in os.environ:
-            return Shard(_integer(rank_name), _integer(world_name))
-    return Shard(0, 1)
+            rank, world_size = _integer(rank_name), _integer(world_name)
+            if not 0 <= rank < world_size:
+                raise ValueError(
+                    f"shard='auto': the environment variable {rank_name} must be from 0 to {world_name} - 1, got "
+                    f"{rank_name}={rank} and {world_name}={world_size}; correct them, or pass shard=(rank, world_size)"
+                )
+            return Shard(rank, world_size)
+    return UNSHARDED
+
+
+def _is_initialized(jax: Any) -> bool:
+    """Whether JAX's processes know of each other. Its releases of 2024 have no public function that tells."""
+    tells = getattr(getattr(jax, "distributed", None), "is_initialized", None)
+    if tells is not None:
+        return bool(tells())
+    state = getattr(sys.modules.get("jax._src.distributed"), "global_state", None)
+    return getattr(state, "client", None) is not None
 
 
 def _integer(name: str) -> int:
