@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from feedline.datasets.shuffled import stream_name
 from feedline.epoch import Epoch
 from feedline.order.cursor import NAME_LENGTH, Cursor
 from feedline.order.samplers import known_order, seekable
@@ -37,11 +38,13 @@ class Source:
         sampler: a sampler, or the user's batch sampler; None for a stream.
         batches: whether it decides itself what a batch is.
         generator: of the user's, from which a seed is drawn; or None.
+        dataset: which a stream's own order is named after.
     """
 
     sampler: Any
     batches: bool
     generator: Any
+    dataset: Any = None
 
     @property
     def is_stream(self) -> bool:
@@ -52,7 +55,7 @@ class Source:
     def name(self) -> str:
         """What a state calls it."""
         if self.is_stream:
-            return "IterableDataset"
+            return stream_name(self.dataset)[:NAME_LENGTH]
         ours = seekable(self.sampler)
         return (type(self.sampler).__name__ if ours is None else ours.name)[:NAME_LENGTH]
 

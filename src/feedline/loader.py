@@ -157,7 +157,7 @@ class DataLoader(Generic[T_co]):
         elif self.batch_size is not None and not self._iterable:
             self.batch_sampler = BatchSampler(sampler, self.batch_size, drop_last)
         self._geometry = Geometry(size, drops, self.shard)
-        self._source = Source(source, whole, generator)
+        self._source = Source(source, whole, generator, dataset)
         checked_division(source, self.shard)
         self.collate_fn = collate_fn or (default_collate if self._batched else default_convert)
         self.num_workers = num_workers
