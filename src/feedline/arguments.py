@@ -223,9 +223,14 @@ class Sampling:
         for name in ("shuffle", "sampler", "batch_sampler"):
             value = getattr(self, name)
             if value is not None and value is not False:
+                remedy = (
+                    "; shuffle the stream itself: dataset.shuffle(n), or ShuffledStream(dataset, n)"
+                    if name == "shuffle"
+                    else ""
+                )
                 raise ValueError(
                     f"DataLoader with an iterable dataset expected unspecified {name}, got {name}={value!r}: a stream "
-                    f"has its own order"
+                    f"has its own order{remedy}"
                 )
 
     def _check_batches(self) -> None:

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from feedline.datasets.shuffled import stream_name
 from feedline.epoch import Epoch
 from feedline.order.batched import BatchOrder, SeekableBatchSampler
 from feedline.order.cursor import NAME_LENGTH, Cursor
@@ -40,12 +41,14 @@ class Source:
         batches: whether it decides itself what a batch is.
         generator: of the user's, from which a seed is drawn; or None.
         is_divided: whether a shard was given, or found: else several processes would all take every sample.
+        dataset: which a stream's own order is named after.
     """
 
     sampler: Any
     batches: bool
     generator: Any
     is_divided: bool = True
+    dataset: Any = None
 
     @property
     def is_stream(self) -> bool:
@@ -56,7 +59,7 @@ class Source:
     def name(self) -> str:
         """What a state calls it."""
         if self.is_stream:
-            return "IterableDataset"
+            return stream_name(self.dataset)[:NAME_LENGTH]
         ours = seekable(self.sampler)
         return (type(self.sampler).__name__ if ours is None else ours.name)[:NAME_LENGTH]
 

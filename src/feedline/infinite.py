@@ -99,7 +99,7 @@ class InfiniteDataLoader(DataLoader[T_co]):
         source, size = self._source, self._geometry.batch_size
         batches = source.sampler
         if source.batches and isinstance(batches, BatchSampler) and type(batches).__iter__ is BatchSampler.__iter__:
-            source, size = Source(batches.sampler, False, source.generator), batches.batch_size  # noqa: FBT003
+            source, size = replace(source, sampler=batches.sampler, batches=False), batches.batch_size
         self._source = _EndlessSource.of(source, self.batches_per_epoch, self.reshuffle)
         self._geometry = replace(self._geometry, batch_size=size, drop_last=True)  # there is no last one
         super()._wire()
@@ -122,7 +122,7 @@ class InfiniteDataLoader(DataLoader[T_co]):
         return super()._facts() | {"batches": "endless" if number is None else f"{number:,} a virtual epoch"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _EndlessSource(Source):
     """Where an endless sequence comes from.
 
@@ -167,8 +167,16 @@ class _EndlessSource(Source):
                 "reshuffle='virtual_epoch' is mutually exclusive with a DistributedSampler, whose own seed gives all "
                 "passes of a virtual epoch the same order; use shuffle=True and shard=(rank, world_size)"
             )
-        sampler, generator = source.sampler, source.generator
-        return cls(sampler, False, generator, batches_per_epoch, reshuffle, first.length, Passes(sampler))  # noqa: FBT003
+        return cls(
+            source.sampler,
+            batches=False,
+            generator=source.generator,
+            is_divided=source.is_divided,
+            batches_per_epoch=batches_per_epoch,
+            reshuffle=reshuffle,
+            population=first.length,
+            passes=Passes(source.sampler),
+        )
 
     @property
     def name(self) -> str:

@@ -162,7 +162,7 @@ class DataLoader(Generic[T_co]):
         elif self.batch_size is not None and not self._iterable:
             self.batch_sampler = BatchSampler(sampler, self.batch_size, drop_last)
         self._geometry = Geometry(size, drops, self.shard)
-        self._source = Source(source, whole, generator, is_divided=self.shard is not UNSHARDED)
+        self._source = Source(source, whole, generator, is_divided=self.shard is not UNSHARDED, dataset=dataset)
         checked_division(source, self.shard)
         self.collate_fn = collate_fn or (default_collate if self._batched else default_convert)
         self.num_workers = num_workers

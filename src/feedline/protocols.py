@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from feedline.checks import integer
 from feedline.frameworks import is_array
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ __all__ = [
     "getitems_of",
     "is_iterable_style",
     "is_plain",
+    "is_sharded",
     "is_thread_safe",
     "length_of",
+    "shard_count",
     "uses_global_rng",
 ]
 
@@ -96,6 +99,27 @@ def is_iterable_style(dataset: object) -> bool:
     if any(cls.__name__ == "IterableDataset" for cls in type(dataset).__mro__):
         return True
     return not hasattr(dataset, "__getitem__") and hasattr(dataset, "__iter__")
+
+
+def is_sharded(dataset: object) -> bool:
+    """Whether a stream consists of shards that can be read each by itself: ``shards()`` and ``iter_shard(i)``.
+
+    Example:
+        >>> is_sharded(iter([1, 2]))
+        False
+    """
+    return callable(getattr(dataset, "shards", None)) and callable(getattr(dataset, "iter_shard", None))
+
+
+def shard_count(dataset: Any) -> int:
+    """How many shards a stream has.
+
+    Raises:
+        ValueError: its ``shards()`` is neither a non-negative integer nor of any length.
+    """
+    shards = dataset.shards()
+    length = length_of(shards)
+    return integer("dataset.shards()", shards, least=0) if length is None else length
 
 
 def gather_of(dataset: object) -> Callable[..., Any] | None:

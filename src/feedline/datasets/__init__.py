@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from feedline.datasets.image_files import ImageFiles, ImageFolder
     from feedline.datasets.mixing import MixedDataset, mix
     from feedline.datasets.mnist import MNIST, FashionMNIST
+    from feedline.datasets.shuffled import ShuffledStream
 
 __all__ = [
     "CIFAR10",
@@ -39,6 +40,7 @@ __all__ = [
     "MapIterableDataset",
     "MixedDataset",
     "PackedList",
+    "ShuffledStream",
     "StackDataset",
     "Subset",
     "TensorDataset",
@@ -59,6 +61,7 @@ _LATER = {
     "ImageFolder": "image_files",
     "MNIST": "mnist",
     "MixedDataset": "mixing",
+    "ShuffledStream": "shuffled",
     "mix": "mixing",
     "recognise": "folders",
 }

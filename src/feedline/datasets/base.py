@@ -1,7 +1,8 @@
 """What a dataset is: samples by index (`Dataset`) or one after the other (`IterableDataset`), and what both offer.
 
 Guarantee: nothing here copies a sample, starts a thread or opens a file. Anything with ``__len__`` and ``__getitem__``
-is a dataset for the loader without inheriting from these classes; they add ``+``, ``map`` and ``cache``.
+is a dataset for the loader without inheriting from these classes; they add ``+``, ``map``, ``cache`` and, to
+streams, ``shuffle``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from feedline.datasets.cached import CachedDataset
     from feedline.datasets.combine import ChainDataset, ConcatDataset
     from feedline.datasets.mapped import MapDataset, MapIterableDataset
+    from feedline.datasets.shuffled import ShuffledStream
 
 __all__ = ["Dataset", "IterableDataset"]
 
@@ -137,3 +139,21 @@ class IterableDataset(ABC, Generic[T_co]):
         from feedline.datasets.mapped import MapIterableDataset
 
         return MapIterableDataset(self, fn, key)
+
+    def shuffle(self, buffer_size: int, *, interleave: int = 1) -> ShuffledStream[T_co]:
+        """This stream in another order each epoch: shards permuted, items through a buffer (see `ShuffledStream`).
+
+        Args:
+            buffer_size: how many items the order of the next one is drawn from.
+            interleave: how many shards are read by turns.
+
+        Example:
+            >>> class Count(IterableDataset):
+            ...     def __iter__(self):
+            ...         return iter(range(6))
+            >>> sorted(Count().shuffle(3))
+            [0, 1, 2, 3, 4, 5]
+        """
+        from feedline.datasets.shuffled import ShuffledStream
+
+        return ShuffledStream(self, buffer_size, interleave=interleave)

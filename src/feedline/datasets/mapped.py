@@ -129,6 +129,8 @@ class MapIterableDataset(_Mapped, IterableDataset[Any]):  # type: ignore[overrid
 def taken_apart(dataset: Any) -> tuple[Any, tuple[MapIterableDataset, ...]]:
     """The stream that is read in the end, and the maps over it, the innermost first.
 
+    Where it is shuffled, the maps beneath the shuffling are among them: an item's sample is the same before and after.
+
     Example:
         >>> source = iter([1, 2])
         >>> mapped = MapIterableDataset(MapIterableDataset(source, abs), str)
@@ -136,8 +138,14 @@ def taken_apart(dataset: Any) -> tuple[Any, tuple[MapIterableDataset, ...]]:
         >>> found is source, [step.fn for step in maps]
         (True, [<built-in function abs>, <class 'str'>])
     """
+    from feedline.datasets.shuffled import ShuffledStream
+
     maps: list[MapIterableDataset] = []
     while type(dataset) is MapIterableDataset:  # a subclass may read in its own way
         maps.append(dataset)
         dataset = dataset.dataset
-    return dataset, tuple(reversed(maps))
+    within: tuple[MapIterableDataset, ...] = ()
+    if type(dataset) is ShuffledStream:
+        source, within = taken_apart(dataset.stream)
+        dataset = dataset.over(source) if within else dataset
+    return dataset, (*within, *reversed(maps))

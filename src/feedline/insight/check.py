@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feedline.datasets.shuffled import unshuffled
 from feedline.engine.choice import chosen_backend, usable_cpus
 from feedline.errors import CannotShip
 from feedline.generators import GlobalGenerators
@@ -241,8 +242,9 @@ class _Reading:
     def _first(self) -> Iterator[Any]:
         plan = self._plan
         if plan.iterable:
-            stream = iter(plan.dataset)
-            if stream is plan.dataset:  # what is read from it would be missing from the epoch
+            dataset = unshuffled(plan.dataset)
+            stream = iter(dataset)
+            if stream is dataset:  # what is read from it would be missing from the epoch
                 return
             for sample in islice(stream, _FIRST_SAMPLES):
                 self.count += 1

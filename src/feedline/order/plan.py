@@ -347,7 +347,7 @@ class Dealer(Generic[T]):
         full = geometry.full_cut(self._step, self._origin)
         base = full.until - geometry.span
         cut = full if len(taken) == geometry.span else geometry.last_cut(base, len(taken))
-        if self._ended and self.length is None:  # asked once more, it has nothing taken, and a later base
+        if self._ended and self.length is None:  # after the last step nothing is taken, and base is beyond the end
             self.length = base + len(taken)
         if cut is None:
             self._taken = []

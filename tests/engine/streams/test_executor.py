@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import cloudpickle
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import feedline
@@ -245,6 +245,14 @@ KINDS = {
     "mapped": lambda length: Numbers(length).map(noisy).map(shaken, key=2),
     "sharded": lambda length: Sharded([length // 2, 0, length - length // 2 - length // 5, length // 5]),
     "sharded and mapped": lambda length: Sharded([length // 3, length - length // 3], as_list=True).map(noisy),
+    "shuffled": lambda length: Numbers(length).shuffle(7),
+    "mapped, shuffled and mapped": lambda length: Numbers(length).map(noisy).shuffle(5).map(shaken, key=2),
+    "shards shuffled": lambda length: Sharded(
+        [length // 2, 0, length - length // 2 - length // 5, length // 5]
+    ).shuffle(9, interleave=2),
+    "shards shuffled and mapped": lambda length: (
+        Sharded([*[3] * (length // 3), length % 3]).shuffle(30, interleave=3).map(noisy)
+    ),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
 remotes = pytest.mark.parametrize("remote", [False, True], ids=["threads", "remote"])
@@ -777,3 +785,110 @@ def test_a_new_reader_is_told_of_the_failures_since_the_last_item_and_no_others(
         executor.answer(until, samples, bad=bad)
         assert len(list(line.answers())) == 1
     assert told_of == [(), (0,), (), (4,), (4, 4), ()]
+
+
+# ---------------------------------------------------------------------------------------------------------- shuffling
+
+
+FAULTY = {
+    "plain": lambda bad: Numbers(30, dict.fromkeys(bad, 1)).shuffle(5),
+    "mapped": lambda bad: Numbers(30, dict.fromkeys(bad, 1)).map(noisy).shuffle(5),
+    "sharded": lambda bad: Sharded([9, 0, 12, 5, 4], [100 * (n % 5) + n // 5 for n in bad]).shuffle(5, interleave=2),
+    "sharded and mapped": lambda bad: Sharded([9, 21], [100 * (n % 2) + n // 2 for n in bad]).shuffle(5).map(noisy),
+}
+faulty = pytest.mark.parametrize("kind", FAULTY)
+
+
+def without_steps(made):
+    """What came of an epoch, without the numbers of steps (an error takes one): values and until, or type and text."""
+    told_of = [[(index, text) for index, _, text in entry[-1]] for entry in made]
+    places = [(1, 2) if isinstance(entry[1], type) else (1, 3) for entry in made]
+    return [(*(entry[at] for at in place), told) for entry, place, told in zip(made, places, told_of, strict=True)]
+
+
+@faulty
+@settings(max_examples=40)
+@given(
+    bad=st.sets(st.integers(0, 29), max_size=6),
+    on_error=st.sampled_from(["raise", "skip"]),
+    size=st.integers(1, 5),
+    remote=st.booleans(),
+    num_workers=st.integers(1, 3),
+    deaths=st.sets(st.integers(1, 30), max_size=4),
+)
+def test_errors_beneath_a_shuffle_come_as_without_workers(kind, bad, on_error, size, remote, num_workers, deaths):
+    role = role_of(FAULTY[kind](bad), size, on_error=on_error)
+    expected = run(role)
+    assert run(role, num_workers, remote=remote, deaths=deaths) == expected
+    numbers = [number for entry in expected if not isinstance(entry[1], type) for number in entry[1][0]]
+    assert len(numbers) == len(set(numbers)) == 30  # a number that could not be read is read the next time
+    assert sum(len(entry[-1]) for entry in expected) <= len(bad)
+
+
+@faulty
+@settings(max_examples=40)
+@given(
+    bad=st.sets(st.integers(0, 29), max_size=6),
+    on_error=st.sampled_from(["raise", "skip"]),
+    num_workers=st.integers(0, 3),
+    data=st.data(),
+)
+def test_a_resume_tells_of_no_error_beneath_a_shuffle_twice(kind, bad, on_error, num_workers, data):
+    whole = without_steps(run(role_of(FAULTY[kind](bad), 4, on_error=on_error)))
+    full = [at for at, entry in enumerate(whole) if not isinstance(entry[0], type) and entry[1] % 4 == 0]
+    last = data.draw(st.sampled_from(full))
+    role = role_of(FAULTY[kind](bad), 4, on_error=on_error, position=whole[last][1])
+    assert without_steps(run(role, num_workers, remote=True)) == whole[last + 1 :]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("interleave", [1, 3])
+def test_a_generator_of_a_shard_that_an_error_has_ended_is_not_taken_for_complete(num_workers, interleave):
+    class Broken(Sharded):
+        def iter_shard(self, shard):
+            yield from range(100 * shard, 100 * shard + 4)
+            if shard == 1:
+                raise ValueError("bad")
+
+    role = role_of(Broken([4, 4, 4]).shuffle(2, interleave=interleave), 3, on_error="skip")
+    made = run(role, num_workers, remote=True)
+    (error,) = [entry for entry in made if isinstance(entry[1], type)]
+    assert error[1:3] == (ValueError, "bad")
+    assert error[3][0] == "while reading shard 1 of the stream, before it is shuffled"
+    assert error[3][1].startswith("in sample ")
+    assert " of group " in error[3][1]
+    assert sum(len(entry[1][0]) for entry in made if entry is not error) == 12
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_generator_that_an_error_has_ended_gives_what_the_buffer_holds_and_is_resumed(mapped):
+    class Broken(IterableDataset):
+        def __iter__(self):
+            yield from range(9)
+            raise ValueError("bad")
+
+    dataset = Broken().map(abs).shuffle(4) if mapped else Broken().shuffle(4)
+    made = run(role_of(dataset, 3, on_error="skip"))
+    assert [entry[1] if isinstance(entry[1], type) else 3 for entry in made] == [3, 3, ValueError, 3]
+    assert run(role_of(dataset, 3, on_error="skip"), 2, remote=True) == made
+    rest = without_steps(run(role_of(dataset, 3, on_error="skip", position=6), 2))
+    assert rest == without_steps(made)[2:]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_shard_beneath_a_shuffle_that_cannot_be_opened_is_an_error_and_the_others_follow(num_workers):
+    dataset = Sharded([5, 5, 5])
+    dataset.closed = {1}
+    made = run(role_of(dataset.shuffle(3, interleave=2), 5, on_error="skip"), num_workers, remote=True)
+    (error,) = [entry for entry in made if isinstance(entry[1], type)]
+    assert error[1] is OSError
+    assert error[3][0] == "while opening shard 1 of the stream"
+    numbers = [number for entry in made if entry is not error for number in entry[1][0]]
+    assert sorted(numbers) == [*range(5), *range(200, 205)]
+
+
+def test_an_iterator_beneath_a_shuffle_whose_reader_is_lost_is_an_error():
+    dataset = feedline.ShuffledStream(iter(range(40)), 4)
+    made = run(role_of(dataset, 4), 2, deaths=range(3, 100, 50))
+    errors = [entry for entry in made if entry[1] is FeedlineError]
+    assert "range_iterator is an iterator, which cannot be read again" in errors[0][2]

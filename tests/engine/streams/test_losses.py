@@ -161,3 +161,51 @@ def test_all_readers_of_an_epoch_read_the_same_copy():
     assert len(numbers) == 40
     assert len(set(numbers)) == 1
     assert errors == []
+
+
+# ---------------------------------------------------------------------------------------------------------- shuffling
+
+
+SHUFFLED = {
+    "plain": lambda *how: Deadly(*how).shuffle(7),
+    "mapped": lambda *how: Deadly(*how).map(same).shuffle(7),
+    "sharded": lambda *how: DeadlyShards(*how).shuffle(7, interleave=2),
+    "sharded and mapped": lambda *how: DeadlyShards(*how).shuffle(7).map(same),
+}
+shuffled_kinds = pytest.mark.parametrize("kind", SHUFFLED)
+
+
+@shuffled_kinds
+def test_a_reader_beneath_a_shuffle_that_dies_once_loses_nothing(kind, tmp_path):
+    expected = [number for batch in DataLoader(SHUFFLED[kind](60, -1), 4, seed=1) for number in batch.tolist()]
+    with loader_of(SHUFFLED[kind](60, 33, tmp_path / "died")) as loader:
+        assert drained(loader) == (expected, [])
+        assert loader.stats().restarts == 1
+
+
+@shuffled_kinds
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_shuffled_stream_whose_reader_always_dies_ends_after_errors(kind, on_error):
+    with loader_of(SHUFFLED[kind](60, 33), on_error=ErrorPolicy(on_error)) as loader:
+        numbers, errors = drained(loader)
+    assert 1 <= len(errors) <= 2
+    assert all("SIGKILL" in str(error) for error in errors)
+    assert len(numbers) == len(set(numbers))
+    assert 33 not in numbers
+
+
+@pytest.mark.parametrize("at", [13, 43])
+def test_a_resume_over_a_reader_of_shuffled_shards_that_always_dies_delivers_nothing_from_a_wrong_place(at):
+    with loader_of(DeadlyShards(60, -1).shuffle(7)) as loader:
+        expected = drained(loader)[0]
+        iterator = iter(loader)
+        loader.set_epoch(0)
+        for _ in range(12):
+            next(iterator)
+        state = loader.state_dict()
+    with loader_of(DeadlyShards(60, at).shuffle(7)) as loader:
+        loader.load_state_dict(state)
+        numbers, errors = drained(loader)
+    assert errors
+    assert all("SIGKILL" in str(error) for error in errors)
+    assert set(numbers).isdisjoint(expected[:48])

@@ -360,6 +360,34 @@ class Sized(Counting):
         return 4
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_stream_of_its_length_whose_last_batch_is_short_warns_of_nothing(num_workers):
+    with DataLoader(Sized(4), batch_size=3, num_workers=num_workers, backend="auto") as loader:
+        assert [batch.tolist() for batch in loader] == [[0, 1, 2], [3]]
+
+
+@pytest.mark.parametrize("position", [0, 3, 4, 5, 9])
+@pytest.mark.parametrize("generator", [False, True])
+def test_ctrl_c_beneath_a_shuffle_loses_nothing(position, generator):
+    expected = run(iter(DataLoader(Counting(10).shuffle(3), batch_size=4, seed=1)), KeyboardInterrupt)
+    dataset = Counting(10, {position: [KeyboardInterrupt()]}, generator=generator).shuffle(3)
+    got = run(iter(DataLoader(dataset, batch_size=4, seed=1)), KeyboardInterrupt)
+    assert got.count("KeyboardInterrupt") == 1
+    assert [batch for batch in got if batch != "KeyboardInterrupt"] == expected
+
+
+@pytest.mark.parametrize("fault", [0, 7, 10])
+@pytest.mark.parametrize("interleave", [1, 2])
+def test_ctrl_c_in_a_generator_of_shuffled_shards_loses_nothing(fault, interleave):
+    expected = run(
+        iter(DataLoader(Shards(3).shuffle(3, interleave=interleave), batch_size=4, seed=1)), KeyboardInterrupt
+    )
+    dataset = Shards(3, {fault: KeyboardInterrupt()}).shuffle(3, interleave=interleave)
+    got = run(iter(DataLoader(dataset, batch_size=4, seed=1)), KeyboardInterrupt)
+    assert got.count("KeyboardInterrupt") == 1
+    assert [batch for batch in got if batch != "KeyboardInterrupt"] == expected
+
+
 def test_a_stream_longer_than_its_length_warns_and_loses_nothing():
     loader = DataLoader(Sized(6), batch_size=2)
     assert len(loader) == 2

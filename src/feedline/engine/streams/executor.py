@@ -13,12 +13,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from feedline.datasets.mapped import taken_apart
+from feedline.datasets.shuffled import beneath, shuffle_of
 from feedline.engine.making import located
 from feedline.engine.streams.making import Promise, finishing, with_failures
 from feedline.engine.streams.merging import Items, Line, NotYetError, Source
-from feedline.engine.streams.reading import is_sharded
+from feedline.engine.streams.shuffling import ShuffledItems, reach
 from feedline.engine.task import Outcome, Task
 from feedline.order.plan import BatchPlan, Dealer
+from feedline.protocols import is_sharded
 
 if TYPE_CHECKING:
     from feedline.engine.executor import Pool, PooledExecutor
@@ -47,8 +49,8 @@ class StreamExecutor:
     """
 
     def __init__(self, pool: Pool, role: Role) -> None:
-        source, maps = taken_apart(role.recipe.dataset)
-        split = pool.num_workers > 1 and (bool(maps) or is_sharded(source))
+        _, maps = taken_apart(role.recipe.dataset)
+        split = pool.num_workers > 1 and (bool(maps) or is_sharded(beneath(role.recipe.dataset)))
         self._pool = pool
         self._stages: _Stages = _Apart(pool, role) if split else _Together(pool, role)
         self._closed = self._torn = False
@@ -181,8 +183,7 @@ class _Apart(_Stages):
         assert role.stream is not None
         self._start = start = replace(role.stream, pickled=not pool.shares_memory)
         self._epoch = role.epoch
-        source, _ = taken_apart(role.recipe.dataset)
-        self._sharded = is_sharded(source)
+        self._sharded = is_sharded(beneath(role.recipe.dataset))
         readers = pool.num_workers if self._sharded else 1
         self._finishing = first = pool.open(replace(role, stream=replace(start, stage="finish")))
         executors = [
@@ -198,9 +199,14 @@ class _Apart(_Stages):
         self.executors = (*executors, first)
         geometry = start.geometry
         step = (start.position - start.origin) // geometry.span
-        self._items = Items(self._sources, 0 if self._sharded else start.position, start.position)
-        self._dealer: Dealer[Any] = Dealer(self._items, geometry, origin=start.origin, step=step)
-        self._items.keep(self._dealer.head, geometry.shard.world_size - 1)
+        items: Items | ShuffledItems
+        if self._sharded and shuffle_of(role.recipe.dataset) is not None:
+            self._items = Items(self._sources, 0, 0, told=reach(role, start.position))
+            items = ShuffledItems(role, self._items)
+        else:
+            items = self._items = Items(self._sources, begin, start.position)
+        self._dealer: Dealer[Any] = Dealer(items, geometry, origin=start.origin, step=step)
+        items.keep(self._dealer.head, geometry.shard.world_size - 1)
         self._dealt: tuple[list[Any], Cut] | None = None  # kept until it is handed on: Ctrl-C may come in between
         self._base = start.position  # where the next step begins
         self._made: dict[int, tuple[Task, tuple[FailedSample, ...]]] = {}  # by step: tasks that are being finished

@@ -10,12 +10,15 @@ import pickle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from feedline.engine.processes.returning import dumped
-from feedline.engine.streams.reading import Reader, check_opens_anew, reading_keys
+from feedline.engine.streams.reading import check_opens_anew, reading_keys
+from feedline.engine.streams.shuffling import open_reader
 from feedline.engine.task import Batch, Outcome
 from feedline.errors import FeedlineError
 
 if TYPE_CHECKING:
     from feedline.engine.policy import FailedSample
+    from feedline.engine.streams.reading import Reader
+    from feedline.engine.streams.shuffling import ShuffledReader
     from feedline.engine.task import Role, Stretch, Task
 
 __all__ = ["Read", "ReadMaker", "is_stale"]
@@ -61,7 +64,7 @@ class ReadMaker:
         self._role = role
         self._start = role.stream
         self._keys = reading_keys(role, seeds_globals=seeds_globals)
-        self._reader: Reader | None = None
+        self._reader: Reader | ShuffledReader | None = None
         self._error: tuple[Exception, tuple[FailedSample, ...]] | None = None  # in the place of the next item
         self._tells_head = False
         self._told = role.stream.reader  # the shard that the next item is of, as the last answer has it
@@ -77,7 +80,7 @@ class ReadMaker:
                 check_opens_anew(self._role, stretch.start, again=reader is not None)
             except FeedlineError as error:
                 return Outcome(task, error=error)
-            reader, self._error = Reader(self._role, self._keys, stretch.start, stretch.failed), None
+            reader, self._error = open_reader(self._role, self._keys, stretch.start, stretch.failed), None
             self._tells_head = stretch.start > 0 and self._start.readers == 1
         with self._keys(task.plan.epoch), reader.reading(task.plan):
             self._reader = reader
@@ -92,7 +95,9 @@ class ReadMaker:
         read = Read(self._sent(items, stretch), owners, failed, reader.shard, reader.shards, head)
         return Outcome(task, Batch(read, len(items), reader.stands), failures=failures)
 
-    def _taken(self, reader: Reader, count: int) -> tuple[list[Any], list[int], list[int], tuple[FailedSample, ...]]:
+    def _taken(
+        self, reader: Reader | ShuffledReader, count: int
+    ) -> tuple[list[Any], list[int], list[int], tuple[FailedSample, ...]]:
         """Up to ``count`` items, their shards, and the samples that failed, with how many items came before each."""
         items: list[Any] = []
         owners: list[int] = []

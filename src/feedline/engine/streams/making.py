@@ -11,11 +11,12 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from feedline.datasets.mapped import taken_apart
+from feedline.datasets.shuffled import beneath
 from feedline.engine.making import located
 from feedline.engine.streams.finishing import FinishMaker
 from feedline.engine.streams.handing import ReadMaker
-from feedline.engine.streams.reading import Reader, check_opens_anew, reading_keys
+from feedline.engine.streams.reading import check_opens_anew, reading_keys
+from feedline.engine.streams.shuffling import open_reader
 from feedline.engine.task import Batch, Outcome, Stretch
 from feedline.order.plan import BatchPlan, Dealer
 from feedline.protocols import length_of
@@ -23,6 +24,8 @@ from feedline.protocols import length_of
 if TYPE_CHECKING:
     from feedline.engine.keys import Keys
     from feedline.engine.policy import FailedSample
+    from feedline.engine.streams.reading import Reader
+    from feedline.engine.streams.shuffling import ShuffledReader
     from feedline.engine.task import Allocator, Maker, Role, Task
     from feedline.order.plan import Cut
 
@@ -71,7 +74,7 @@ class StreamMaker:
         self._keys = reading_keys(role, seeds_globals=seeds_globals)
         self._finisher = FinishMaker(role, arena, where=where, seeds_globals=seeds_globals)
         self._promise = Promise(role)
-        self._reader: Reader | None = None
+        self._reader: Reader | ShuffledReader | None = None
         self._dealer: Dealer[Any] | None = None
         self._dealt: tuple[list[Any], Cut] | None = None  # kept until the batch is made: Ctrl-C may come in between
         self._until = 0  # where the next batch begins, once one was dealt
@@ -116,7 +119,8 @@ class StreamMaker:
             if position > self._until:
                 return False
         check_opens_anew(self._role, position, again=self._reader is not None)
-        self._reader, self._dealer, self._dealt = Reader(self._role, keys, position, stretch.failed), None, None
+        reader = open_reader(self._role, keys, position, stretch.failed)
+        self._reader, self._dealer, self._dealt = reader, None, None
         self._until = position
         return True
 
@@ -167,7 +171,7 @@ class Promise:
 
     def __init__(self, role: Role) -> None:
         assert role.stream is not None
-        self._source, _ = taken_apart(role.recipe.dataset)
+        self._source = beneath(role.recipe.dataset)
         self._epoch = role.epoch
         self._promised = length_of(role.recipe.dataset)
 

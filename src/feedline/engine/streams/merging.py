@@ -223,14 +223,17 @@ class Items:
         sources: the readers; shard i is read by number i modulo theirs.
         position: the position of the first item that they read.
         goal: the position up to which items are passed over.
+        told: the position up to which errors are not raised, since they were before.
 
     Attributes:
         position: how many items of the stream were taken.
+        lost_track: whether the stream ended with a reader lost of whose items nobody knows which were delivered before.
     """
 
-    def __init__(self, sources: list[Source], position: int, goal: int) -> None:
+    def __init__(self, sources: list[Source], position: int, goal: int, *, told: int = 0) -> None:
         self._sources = sources
         self._goal = goal
+        self._until_told = max(goal, told)
         self._shard = 0
         self._head: list[Any] = []
         self._keep = 0
@@ -238,6 +241,7 @@ class Items:
         self._in_a_row = 0
         self._tells_head = 0 < goal == position
         self.position = position
+        self.lost_track = False
 
     @property
     def reader(self) -> int:
@@ -260,12 +264,12 @@ class Items:
     def __next__(self) -> Any:
         while True:
             entry = self._next()
-            passing = self.position < self._goal
-            if not passing:
+            passing, told = self.position < self._goal, self.position < self._until_told
+            if not told:
                 self._failures += entry.failures
             if entry.error is not None:
                 self._in_a_row += 1
-                if not passing or entry.is_lost or self._in_a_row > IN_A_ROW:
+                if not told or entry.is_lost or self._in_a_row > IN_A_ROW:
                     self._in_a_row = 0
                     raise entry.error
             elif not entry.failures:
@@ -292,6 +296,7 @@ class Items:
                         f"the state says that {self._goal} samples were delivered, but the stream ended after "
                         f"{self.position}; resume with the dataset that the state was taken from"
                     )
+                self.lost_track = self.position < self._until_told and any(each.is_lost for each in self._sources)
                 raise StopIteration
             entry = source.next(self._shard)
             if self._tells_head and source.head:
@@ -299,8 +304,8 @@ class Items:
                 self._tells_head = False
             if entry is not None:
                 return entry
-            if (
-                passing and source.is_lost and source.shard <= self._shard
-            ):  # how many of its items were delivered before, nobody knows
+            told = self.position < self._until_told
+            if told and source.is_lost and source.shard <= self._shard:
+                self.lost_track = True  # how many of its items were delivered before, nobody knows
                 raise StopIteration
             self._shard += 1

@@ -10,41 +10,36 @@ it has (p, -4 - s). The same position under `FINISHING` belongs to the functions
 
 from __future__ import annotations
 
-import types
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedline.batching import default_collate
-from feedline.checks import integer
 from feedline.datasets.mapped import taken_apart
+from feedline.datasets.shuffled import Interleaved, beneath, is_cut_short, shuffle_of
 from feedline.engine.keys import Keys
 from feedline.engine.making import add_note
 from feedline.engine.policy import FailedSample
 from feedline.engine.worker import entered, get_worker_info
 from feedline.errors import FeedlineError
-from feedline.protocols import length_of
+from feedline.protocols import is_sharded, shard_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from feedline.engine.task import Role
+    from feedline.engine.task import Role, StreamStart
     from feedline.order.plan import BatchPlan
 
-__all__ = ["FINISHING", "IN_A_ROW", "Reader", "check_opens_anew", "is_sharded", "reading_keys"]
+__all__ = ["FINISHING", "IN_A_ROW", "Reader", "check_opens_anew", "ended_early", "reading_keys"]
 
 T = TypeVar("T")
 
 IN_A_ROW = 1000  # samples of a stream that may fail one after the other: beyond, its source is lost, not a sample
 _OPENING = -2  # the index part of the key under which a stream, or a shard, is opened
 FINISHING = -3  # that of the functions mapped over an item
+_WRAPPING = {"builtins", "itertools", Interleaved.__module__}  # whose iterators may read a generator
 _SHARD = -4  # that of the items of shard 0; those of the next shards have -5, -6, ...
-
-
-def is_sharded(source: Any) -> bool:
-    """Whether a stream consists of shards that can be read each by itself."""
-    return callable(getattr(source, "shards", None)) and callable(getattr(source, "iter_shard", None))
 
 
 def reading_keys(role: Role, *, seeds_globals: bool) -> Keys:
@@ -57,11 +52,14 @@ def reading_keys(role: Role, *, seeds_globals: bool) -> Keys:
 class Reader:
     """The items of a stream, or of every so many-th shard of it. No generator: an error would end it for good.
 
+    Of a shuffled stream it reads the sequence that the buffer is filled from; its shards are groups of the stream's.
+
     Args:
         role: whose stream, and which of its readers this is.
         keys: what items are read under; entered by who asks for items.
         position: how many items to pass over.
         failed: the indices of samples after those that fail, and were told of: they are passed over too.
+        told: the position up to which errors are not raised, since they were before.
 
     Attributes:
         position: how many items were read, those passed over among them.
@@ -70,14 +68,18 @@ class Reader:
         head: its first items, one less than there are ranks.
     """
 
-    def __init__(self, role: Role, keys: Keys, position: int, failed: Iterable[Any] = ()) -> None:
+    def __init__(self, role: Role, keys: Keys, position: int, failed: Iterable[Any] = (), *, told: int = 0) -> None:
         assert role.stream is not None
         self._start = role.stream
-        self._source, _ = taken_apart(role.recipe.dataset)
+        shuffle = shuffle_of(role.recipe.dataset)
+        dataset = beneath(role.recipe.dataset)
+        self._source = dataset if shuffle is None else shuffle.sequence(role.recipe.seed, role.epoch)
+        self._part = "shard" if shuffle is None else "group"
         self._sharded = is_sharded(self._source)
         self._skips = role.recipe.policy.action == "skip"
         self._keys = keys
         self._goal = position  # up to where items are passed over
+        self._until_told = told
         self._told = list(failed)
         self._items: Iterator[Any] | None = None
         self._place = 0  # in the shard
@@ -104,6 +106,11 @@ class Reader:
     def stands(self) -> int:
         """The position of the next item that it gives."""
         return max(self.position, self._goal)
+
+    @property
+    def _passes(self) -> bool:
+        """Whether what is raised now was raised before."""
+        return self.position < max(self._goal, self._until_told)
 
     @property
     def has_ended(self) -> bool:
@@ -136,8 +143,8 @@ class Reader:
             except Exception as error:  # noqa: BLE001 -- the user's code may raise anything
                 self._failed(error)
             except BaseException:
-                wraps = type(self._items).__module__ in {"builtins", "itertools"}
-                if wraps or _is_over(self._items):  # Ctrl-C ended a generator, maybe one inside map() or chain()
+                wraps = type(self._items).__module__ in _WRAPPING
+                if wraps or is_cut_short(self._items):  # Ctrl-C ended a generator, maybe one inside map() or chain()
                     self._rewind()
                 raise
             else:
@@ -154,13 +161,13 @@ class Reader:
         Raises:
             StopIteration: the last shard is over.
         """
-        source, passing = self._source, self.position < self._goal
+        source = self._source
         if self.shards is None:
             self._keys.sample(0, _OPENING)
-            self.shards = _not_stopping(lambda: _shard_count(source)) if self._sharded else 1
+            self.shards = _not_stopping(lambda: shard_count(source)) if self._sharded else 1
         if self.has_ended:
-            if passing:
-                raise FeedlineError(self._ended_early())
+            if self.position < self._goal:
+                raise FeedlineError(ended_early(self._start, self._goal, self.position))
             raise StopIteration
         self._keys.sample(self.shard + 1 if self._sharded else 0, _OPENING)
         try:
@@ -169,7 +176,7 @@ class Reader:
             if not self._sharded:
                 raise
             self._items = iter(())  # the next call goes on with the next shard
-            if passing:  # it was raised before
+            if self._passes:  # it was raised before
                 return self._items
             add_note(error, f"while opening shard {self.shard} of the stream")
             raise
@@ -192,12 +199,12 @@ class Reader:
         """Note a sample that failed, and raise its error unless the stream can go on without it."""
         assert self._plan is not None
         self._in_a_row += 1
-        lost, over = self._in_a_row > IN_A_ROW, _is_over(self._items)
+        lost, over = self._in_a_row > IN_A_ROW, is_cut_short(self._items)
         if lost:
             add_note(error, f"{self._in_a_row} samples in a row failed: the stream is given up")
             self._in_a_row = 0
-        if self.position < self._goal:  # it was raised, or skipped, before
-            if lost or (over and not self._sharded):
+        if self._passes:  # it was raised, or skipped, before
+            if lost or (over and not self._sharded and self.position < self._goal):
                 self._rewind()
                 raise error
             return
@@ -205,22 +212,24 @@ class Reader:
         if index in self._told and not lost:
             self._told.remove(index)
             return
-        where = f"in sample {self._place} of shard {self.shard}" if self._sharded else f"in sample {self._place}"
+        where = f"in sample {self._place} of {self._part} {self.shard}" if self._sharded else f"in sample {self._place}"
         add_note(error, f"{where} of the stream")
         self._failures.append(FailedSample(index, self._plan.epoch, self._plan.step, error))
         if lost or over or not self._skips:
             raise error
 
-    def _ended_early(self) -> str:
-        if self._goal == self._start.position:
-            return (
-                f"the state says that {self._goal} samples were delivered, but the stream ended after "
-                f"{self.position}; resume with the dataset that the state was taken from"
-            )
+
+def ended_early(start: StreamStart, goal: int, position: int) -> str:
+    """What is wrong with a stream of which ``goal`` items are to be passed over, if it has only ``position``."""
+    if goal == start.position:
         return (
-            f"{self._goal} samples of the stream had been read when its reader was lost, but read anew it ended after "
-            f"{self.position}; a stream that has workers must be the same whenever it is read in an epoch"
+            f"the state says that {goal} samples were delivered, but the stream ended after {position}; resume with "
+            f"the dataset that the state was taken from"
         )
+    return (
+        f"{goal} samples of the stream had been read when its reader was lost, but read anew it ended after "
+        f"{position}; a stream that has workers must be the same whenever it is read in an epoch"
+    )
 
 
 def check_opens_anew(role: Role, position: int, *, again: bool) -> None:
@@ -231,7 +240,7 @@ def check_opens_anew(role: Role, position: int, *, again: bool) -> None:
         position: how many items the new reader is to pass over.
         again: whether it has been read by the same maker.
     """
-    source, _ = taken_apart(role.recipe.dataset)
+    source = beneath(role.recipe.dataset)
     assert role.stream is not None
     fresh = not again and (role.stream.pickled or position == (0 if role.stream.readers > 1 else role.stream.position))
     if not fresh and hasattr(source, "__next__"):
@@ -241,20 +250,9 @@ def check_opens_anew(role: Role, position: int, *, again: bool) -> None:
         )
 
 
-def _is_over(iterator: object) -> bool:
-    """Whether an iterator is a generator that has ended: after an error it would only say that it is at its end."""
-    return isinstance(iterator, types.GeneratorType) and iterator.gi_frame is None
-
-
 def _not_stopping(call: Callable[[], T]) -> T:
     """What a function returns; a StopIteration of it, which would end the stream, becomes a RuntimeError."""
     try:
         return call()
     except StopIteration as error:
         raise RuntimeError("the stream raised StopIteration when it was opened; raise an error of your own") from error
-
-
-def _shard_count(source: Any) -> int:
-    shards = source.shards()
-    length = length_of(shards)
-    return integer("dataset.shards()", shards, least=0) if length is None else length
