@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from feedline.insight.check import check
+    from feedline.insight.digest import add_digests
     from feedline.loader import DataLoader
     from feedline.order import (
         BatchSampler,
@@ -85,6 +86,7 @@ __all__ = [
     "TensorDataset",
     "WeightedRandomSampler",
     "WorkerError",
+    "add_digests",
     "check",
     "default_collate",
     "default_convert",
@@ -134,6 +136,7 @@ _HOMES = {
         "WorkerError",
     ),
     "feedline.insight.check": ("check",),
+    "feedline.insight.digest": ("add_digests",),
     "feedline.loader": ("DataLoader",),
     "feedline.order": (
         "BatchSampler",

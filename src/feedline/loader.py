@@ -27,9 +27,11 @@ from feedline.delivery import deliverer
 from feedline.engine.arena import Arena
 from feedline.engine.task import Recipe
 from feedline.epoch import Surroundings
+from feedline.insight.digest import Digest
 from feedline.insight.stats import Counters
 from feedline.iterator import EpochIterator
 from feedline.order.batches import BatchSampler, unwrapped
+from feedline.order.finding import Place, find
 from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.sequence import SequentialOrder
 from feedline.protocols import length_of
@@ -52,7 +54,7 @@ T_co = TypeVar("T_co", covariant=True)
 _FIXED = {"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "persistent_workers", "shard"}
 _FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error", "num_workers", "prefetch_factor", "timeout"}
 _FIXED |= {"worker_init_fn", "multiprocessing_context", "backend", "in_order", "max_restarts", "generator"}
-_OWN = {"_course", "_workers", "_arena", "_iterators"}  # what a copy in another process makes anew
+_OWN = {"_course", "_workers", "_arena", "_iterators", "_digest"}  # what a copy in another process makes anew
 
 
 class DataLoader(Generic[T_co]):
@@ -183,6 +185,7 @@ class DataLoader(Generic[T_co]):
     def _wire(self) -> None:
         """Put the stages together; nothing starts. A copy in another process does it again."""
         self._arena = Arena()
+        self._digest = Digest()
         options = WorkerOptions(
             backend=self.backend,
             num_workers=self.num_workers,
@@ -202,6 +205,7 @@ class DataLoader(Generic[T_co]):
             batches=self._source.batches,
             deliver=deliverer(pin_memory=self.pin_memory, pin_memory_device=self.pin_memory_device, device=self.device),
             counters=self._counters,
+            digest=self._digest,
         )
         self._course = Course(self._source, around, self._seed_given)
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
@@ -247,6 +251,14 @@ class DataLoader(Generic[T_co]):
         cursor = self._course.cursor()
         return EpochPlan(epoch, order, self._geometry, cursor.origin if cursor.epoch == epoch else 0)
 
+    def where(self, index: int, epoch: int) -> Place | None:
+        """The ``(step, rank)`` that first has a sample in an epoch, as `plan` tells it; None where none has (any more).
+
+        Raises:
+            TypeError: as `plan`; or ``index`` is no integer.
+        """
+        return find(index, self.plan(epoch))
+
     def set_epoch(self, epoch: int) -> None:
         """Make ``epoch`` the next one. Without this call epochs count up by themselves.
 
@@ -268,6 +280,10 @@ class DataLoader(Generic[T_co]):
     def stats(self) -> Stats:
         """What was delivered so far, and what failed, was passed over, or was begun anew."""
         return self._counters.snapshot()
+
+    def digest(self) -> str:
+        """A hash of the (epoch, step, indices) of what was handed out: 32 digits; see `feedline.add_digests`."""
+        return str(self._digest)
 
     def close(self) -> None:
         """Stop everything that runs for this loader; iterators that are under way end with an error.
