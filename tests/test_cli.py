@@ -1,5 +1,6 @@
 """The command line, as a process of its own wherever that is what the law is about."""
 
+import json
 import os
 import re
 import signal
@@ -118,6 +119,43 @@ def test_version_and_help_need_no_rich():
     done = run_without("rich", "--version")
     assert (done.returncode, done.stdout) == (0, f"feedline {feedline.__version__}\n")
     assert run_without("rich", "demo", "--help").returncode == 0
+
+
+def test_verify_explains_a_state_and_needs_no_rich(tmp_path):
+    path = tmp_path / "state.json"
+    loader = feedline.DataLoader(range(10), 4, seed=7)
+    next(iter(loader))
+    path.write_text(json.dumps(loader.state_dict()))
+    done = run_without("rich", "verify", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"{path}: a valid state of a Feedline loader\n"
+        "\n"
+        "  order      SequentialSampler, seed 7\n"
+        "  epoch      0 (the first)\n"
+        "  batches    4 samples on one rank\n"
+        "  delivered  4 of 10 samples (40.0%), in 1 step\n"
+        "  left       6 samples: 1 step and one of 2 unless drop_last\n"
+        "\n"
+        "A loader with the same batch size and number of ranks goes on with step 1. With\n"
+        "another batch size or number of ranks it goes on with the same 6 samples, and\n"
+        "counts steps from 0 again. The number of workers makes no difference.\n"
+    )
+
+
+def test_verify_of_a_damaged_state_is_one_line_and_status_1(tmp_path):
+    path = tmp_path / "state.json"
+    path.write_text('{"feedline": 2}')
+    done = run(*FEEDLINE, "verify", str(path))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (f"feedline: error: {path}: state['feedline'] must be 1, the version of the format, got 2\n")
+
+
+def test_verify_needs_a_file(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["verify"])
+    assert caught.value.code == 2
+    assert "the following arguments are required: FILE" in capsys.readouterr().err
 
 
 def test_without_rich_the_demo_names_the_extra():

@@ -22,6 +22,7 @@ DRIVING = {
     "drawn",
     "sequence",
     "cursor",
+    "digest",
 }
 PACKAGE = str(Path(feedline.__file__).parent)
 
@@ -105,6 +106,19 @@ def interrupted_everywhere(loader, numbers):
 def test_an_interrupt_anywhere_loses_and_repeats_nothing(dataset, options):
     with DataLoader(dataset, batch_size=4, seed=1, **options) as loader:
         assert interrupted_everywhere(loader, range(1, 1000)) is not None  # every place there is
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_an_interrupt_anywhere_counts_each_batch_once_in_the_digest(in_order):
+    with DataLoader(Numbers(), batch_size=4, seed=1) as whole:
+        list(whole)
+    for number in range(1, 1000):
+        with DataLoader(Numbers(), batch_size=4, seed=1, in_order=in_order) as loader:
+            _, interrupted = epoch_with_interrupt(loader, number)
+            assert loader.digest() == whole.digest(), f"interrupted at place {number}"
+        if not interrupted:
+            return
+    raise AssertionError("no end")
 
 
 @pytest.mark.parametrize("backend", ["thread", "process"])

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from feedline.infinite import InfiniteDataLoader
     from feedline.insight.check import check
+    from feedline.insight.digest import add_digests
     from feedline.loader import DataLoader
     from feedline.order import (
         BatchSampler,
@@ -91,6 +92,7 @@ __all__ = [
     "TensorDataset",
     "WeightedRandomSampler",
     "WorkerError",
+    "add_digests",
     "check",
     "default_collate",
     "default_convert",
@@ -142,6 +144,7 @@ _HOMES = {
     ),
     "feedline.infinite": ("InfiniteDataLoader",),
     "feedline.insight.check": ("check",),
+    "feedline.insight.digest": ("add_digests",),
     "feedline.loader": ("DataLoader",),
     "feedline.order": (
         "BatchSampler",

@@ -1,4 +1,4 @@
-"""The command line: ``feedline demo``, ``feedline --version``.
+"""The command line: ``feedline demo``, ``feedline verify``, ``feedline --version``.
 
 Guarantee: what goes wrong for a reason that the user can mend (a folder, a file, an extra that is not installed) is
 one line on the standard error and exit status 1; a wrong argument is exit status 2, Ctrl-C 130. Importing this module
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import feedline
 from feedline import demo
 from feedline.errors import FeedlineError
+from feedline.insight.verifying import verified
 from feedline.seeding import checked_seed
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             # Where in the code it arose tells the user of a command nothing.
             warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
-            _demo(arguments)
+            arguments.run(arguments)
     except KeyboardInterrupt:
         _say("stopped")
         return _INTERRUPTED
@@ -82,12 +83,30 @@ def _parser() -> argparse.ArgumentParser:
         help="images in a batch; default: %(default)s",
     )
     command.add_argument("--seed", type=_seed, metavar="N", help="gives the same run again; default: drawn, and shown")
+    command.set_defaults(run=_demo)
+    command = commands.add_parser(
+        "verify",
+        help="check a saved state of a loader, and say what it means",
+        description="Check what loader.state_dict() gave, and say how far the loader had come and what a resume does. "
+        "Exit status 0: the state is valid; 1: it is damaged, or the file holds none.",
+    )
+    command.add_argument(
+        "state",
+        type=Path,
+        metavar="FILE",
+        help="a JSON file: a state, or an object that has states among its values, as a checkpoint may",
+    )
+    command.set_defaults(run=_verify)
     return parser
 
 
 def _demo(arguments: argparse.Namespace) -> None:
     seed = random.getrandbits(_DRAWN_SEED_BITS) if arguments.seed is None else arguments.seed
     demo.run(arguments.data, epochs=arguments.epochs, batch_size=arguments.batch_size, seed=seed)
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    sys.stdout.write(f"{verified(arguments.state)}\n")
 
 
 def _positive(text: str) -> int:

@@ -7,7 +7,7 @@ goes on with nothing lost or repeated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from feedline.engine.making import is_empty
@@ -16,6 +16,7 @@ from feedline.engine.policy import ErrorPolicy, FailureBudget
 from feedline.engine.task import Role, StreamStart
 from feedline.engine.window import Window
 from feedline.errors import DatasetChanged
+from feedline.insight.digest import Digest, mark
 from feedline.order.cursor import Tally
 from feedline.order.drawn import DrawnPlans
 from feedline.order.plan import EpochPlan, Unplanned, passing_over
@@ -51,6 +52,7 @@ class Surroundings:
         sequence: what an epoch is cut from: its order, or a longer one that its cursor stands in.
         deliver: what is done to each batch before it is handed out, or None.
         counters: what is delivered is counted there.
+        digest: the marks of what is handed over are added up there.
     """
 
     workers: Workers
@@ -60,6 +62,7 @@ class Surroundings:
     sequence: Callable[[Order | BatchOrder, Cursor], Order | BatchOrder]
     deliver: Callable[[Any], Any] | None
     counters: Counters
+    digest: Digest = field(default_factory=Digest)
 
 
 class Epoch:
@@ -83,7 +86,9 @@ class Epoch:
         self._before = self._delivered  # and before the last one
         self._outcome: Outcome | None = None  # taken from the pipeline, and not made a value
         self._accounted: Outcome | None = None  # whose failures are counted
-        self._held: tuple[Any, _Delivered] | None = None  # not handed over: a value, and where we stand with it
+        self._held: tuple[Any, _Delivered, int] | None = None  # not handed over: a value, where we stand then, its mark
+        self._mark = 0  # of the last one
+        self._digest = around.digest
         self._tally = Tally(cursor)
         self._drawn: DrawnPlans | None = None
         self.ended = False
@@ -171,14 +176,16 @@ class Epoch:
     def hand_over(self) -> Any:
         """The batch that is here, which counts as delivered now; nothing is called, and Ctrl-C does not come."""
         assert self._held is not None
-        value, delivered = self._held
+        value, delivered, self._mark = self._held
         self._before, self._delivered, self._held = self._delivered, delivered, None
+        self._digest.total += self._mark
         return value
 
     def take_back(self, value: Any) -> None:
         """Ctrl-C came before a batch that was handed over reached the user: the next one is that."""
         if not self._closed and self._held is None:
-            self._held, self._delivered = (value, self._delivered), self._before
+            self._held, self._delivered = (value, self._delivered, self._mark), self._before
+            self._digest.total -= self._mark
 
     def _take(self) -> None:
         if self._length is not None and len(self._dataset) != self._length:
@@ -215,8 +222,8 @@ class Epoch:
             read = max(len(plan.indices), len(outcome.failures)) if batch is None else batch.samples
             self._budget.spend(outcome.failures, read)
 
-    def _valued(self, outcome: Outcome) -> tuple[Any, _Delivered] | None:
-        """What is to be handed over, and where we stand then; None where nothing is left of the batch."""
+    def _valued(self, outcome: Outcome) -> tuple[Any, _Delivered, int] | None:
+        """What is to be handed over, where we stand then, and its mark; None where nothing is left of the batch."""
         if outcome.error is not None:
             raise outcome.error
         batch = outcome.batch
@@ -230,7 +237,8 @@ class Epoch:
             value = self._deliver(value)
         if outcome.failures and self.recipe.policy.action == "skip":
             samples -= len(outcome.failures)
-        held = value, self._standing()
+        failed = [each.index for each in outcome.failures] if outcome.failures else ()
+        held = value, self._standing(), mark(outcome.task.plan, batch.until, samples, failed)
         self._counters.delivered(samples)
         return held
 

@@ -27,11 +27,13 @@ from feedline.delivery import deliverer
 from feedline.engine.arena import Arena
 from feedline.engine.task import Recipe
 from feedline.epoch import Surroundings
+from feedline.insight.digest import Digest
 from feedline.insight.stats import Counters
 from feedline.iterator import EpochIterator
 from feedline.order.batched import SeekableBatchSampler
 from feedline.order.batches import BatchSampler
 from feedline.order.buckets import taken_apart
+from feedline.order.finding import Place, find
 from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.sequence import SequentialOrder
 from feedline.order.shard import UNSHARDED
@@ -57,7 +59,7 @@ _FIXED = {"dataset", "batch_size", "sampler", "batch_sampler", "drop_last", "per
 _FIXED |= {"pin_memory", "pin_memory_device", "device", "on_error", "num_workers", "prefetch_factor", "timeout"}
 _FIXED |= {"worker_init_fn", "multiprocessing_context", "backend", "in_order", "max_restarts", "generator"}
 _FIXED |= {"batches_per_epoch", "reshuffle"}
-_OWN = {"_course", "_workers", "_arena", "_iterators"}  # what a copy in another process makes anew
+_OWN = {"_course", "_workers", "_arena", "_iterators", "_digest"}  # what a copy in another process makes anew
 
 
 class DataLoader(Generic[T_co]):
@@ -188,6 +190,7 @@ class DataLoader(Generic[T_co]):
     def _wire(self) -> None:
         """Put the stages together; nothing starts. A copy in another process does it again."""
         self._arena = Arena()
+        self._digest = Digest()
         options = WorkerOptions(
             backend=self.backend,
             num_workers=self.num_workers,
@@ -208,6 +211,7 @@ class DataLoader(Generic[T_co]):
             sequence=self._source.sequence,
             deliver=deliverer(pin_memory=self.pin_memory, pin_memory_device=self.pin_memory_device, device=self.device),
             counters=self._counters,
+            digest=self._digest,
         )
         self._course = Course(self._source, around, self._seed_given)
         self._iterators: weakref.WeakSet[EpochIterator] = weakref.WeakSet()
@@ -253,6 +257,14 @@ class DataLoader(Generic[T_co]):
         cursor = self._course.cursor_in(epoch)
         return EpochPlan(epoch, self._source.sequence(order, cursor), self._geometry, cursor.origin)
 
+    def where(self, index: int, epoch: int) -> Place | None:
+        """The ``(step, rank)`` that first has a sample in an epoch, as `plan` tells it; None where none has (any more).
+
+        Raises:
+            TypeError: as `plan`; or ``index`` is no integer.
+        """
+        return find(index, self.plan(epoch))
+
     def set_epoch(self, epoch: int) -> None:
         """Make ``epoch`` the next one. Without this call epochs count up by themselves.
 
@@ -274,6 +286,10 @@ class DataLoader(Generic[T_co]):
     def stats(self) -> Stats:
         """What was delivered so far, and what failed, was passed over, or was begun anew."""
         return self._counters.snapshot()
+
+    def digest(self) -> str:
+        """A hash of the (epoch, step, indices) of what was handed out: 32 digits; see `feedline.add_digests`."""
+        return str(self._digest)
 
     def close(self) -> None:
         """Stop everything that runs for this loader; iterators that are under way end with an error.

@@ -194,7 +194,7 @@ class MapMaker:
             return None
         listed = _listed(plan)
         keys.sample(plan.position, listed[0])
-        samples = self._tried(self._getitems, listed)
+        samples = self._tried(self._getitems, list(listed))  # theirs to change: what was asked for stays as it was
         if samples is None:
             return None
         if len(samples) != len(listed):

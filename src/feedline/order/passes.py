@@ -49,6 +49,24 @@ class PassesOrder:
             start += last - first
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
+    def position(self, index: int, start: int) -> int | None:
+        """The first position of an index from ``start`` on, as if passes went on for ever; None where it is none.
+
+        Example:
+            >>> order = PassesOrder(population=3, length=8, seed=1, epoch=0)
+            >>> order.take(order.position(2, 4), 7)[0]
+            np.int64(2)
+        """
+        if not 0 <= index < self.population:
+            return None
+        for number in (start // self.population, start // self.population + 1):
+            place = self._pass(number).position(index)
+            assert place is not None
+            position = number * self.population + place
+            if position >= start:
+                break
+        return position
+
     def _pass(self, number: int) -> PermutedOrder:
         """The permutation of a pass; the last one used is kept, replaced as one tuple for threads that meet here."""
         kept = self._current
