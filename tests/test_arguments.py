@@ -15,6 +15,7 @@ from feedline import (
     ErrorPolicy,
     FeedlineError,
     IterableDataset,
+    LengthBucketBatchSampler,
     RandomSampler,
     Sampler,
     Shard,
@@ -126,6 +127,11 @@ WRONG = [
     ),
     (TypeError, "pin_memory_device must be", {"pin_memory_device": 3}),
     (TypeError, "sampler must be iterable, got .*RandomSampler", {"sampler": RandomSampler}),
+    (
+        TypeError,
+        r"sampler must yield indices, got one that yields whole batches \(LengthBucketBatchSampler",
+        {"sampler": LengthBucketBatchSampler([1, 2, 3], max_tokens=4).sampler},
+    ),
 ]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from feedline.checks import integer
 from feedline.engine.choice import usable_cpus
 from feedline.engine.policy import ErrorPolicy
+from feedline.order.batched import check_yields_indices
 from feedline.order.samplers import DistributedSampler, RandomSampler, SequentialSampler
 from feedline.order.shard import UNSHARDED, Shard, detect_shard
 from feedline.protocols import Indexed, is_iterable_style, length_of
@@ -213,6 +214,7 @@ class Sampling:
             if value is not None and (isinstance(value, type) or not iterable):
                 got = value if isinstance(value, type) else type(value).__name__
                 raise TypeError(f"{name} must be iterable, got {got}")
+        check_yields_indices(self.sampler)
         if is_iterable_style(self.dataset):
             self._check_stream()
         if self.sampler is not None and self.shuffle:

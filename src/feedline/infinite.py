@@ -17,9 +17,10 @@ from feedline.course import Source
 from feedline.errors import DatasetChanged
 from feedline.loader import DataLoader
 from feedline.order.batched import BatchOrder, SeekableBatchSampler, samples_of
-from feedline.order.batches import BatchSampler
+from feedline.order.batches import cuts_alone
 from feedline.order.cursor import NAME_LENGTH
-from feedline.order.cycled import CycledCuts, CycledOrder, Passes, pass_order
+from feedline.order.cycled import CycledCuts, CycledOrder
+from feedline.order.passes import Passes, pass_order
 from feedline.order.samplers import DistributedSampler, seekable
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class InfiniteDataLoader(DataLoader[T_co]):
     def _wire(self) -> None:
         source, size = self._source, self._geometry.batch_size
         batches = source.sampler
-        if source.batches and isinstance(batches, BatchSampler) and type(batches).__iter__ is BatchSampler.__iter__:
+        if source.batches and cuts_alone(batches):
             source, size = replace(source, sampler=batches.sampler, batches=False), batches.batch_size
         self._source = _EndlessSource.of(source, self.batches_per_epoch, self.reshuffle)
         self._geometry = replace(self._geometry, batch_size=size, drop_last=True)  # there is no last one

@@ -31,8 +31,7 @@ from feedline.insight.digest import Digest
 from feedline.insight.stats import Counters
 from feedline.iterator import EpochIterator
 from feedline.order.batched import SeekableBatchSampler
-from feedline.order.batches import BatchSampler
-from feedline.order.buckets import taken_apart
+from feedline.order.batches import BatchSampler, unwrapped
 from feedline.order.finding import Place, find
 from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.sequence import SequentialOrder
@@ -158,7 +157,7 @@ class DataLoader(Generic[T_co]):
         whole = False  # whether a user's batch sampler decides what a batch is
         source, size, drops = sampler, self.batch_size or 1, drop_last
         if batch_sampler is not None:
-            parts = taken_apart(batch_sampler)
+            parts = unwrapped(batch_sampler)
             whole = parts is None
             source, size, drops = (batch_sampler, 1, False) if parts is None else parts
         elif self.batch_size is not None and not self._iterable:

@@ -3,10 +3,18 @@
 import copy
 import json
 import random
+from collections import UserList
 
 import pytest
 
-from feedline import DataLoader, Shard
+from feedline import (
+    DataLoader,
+    InfiniteDataLoader,
+    LengthBucketBatchSampler,
+    RandomSampler,
+    Shard,
+    StratifiedBatchSampler,
+)
 from feedline.cli import main
 from feedline.errors import StateError
 from feedline.insight.verifying import explained, verified
@@ -78,6 +86,37 @@ def test_a_state_of_unknown_length_says_so():
     assert table["order"] == "IterableDataset, seed not drawn yet"
     assert table["delivered"] == "64 samples, of a number that is not known, in 2 steps"
     assert "the rest of them" in notes
+
+
+def test_a_state_of_an_endless_loader_tells_of_its_loop():
+    loader = InfiniteDataLoader(range(10), 4, batches_per_epoch=3, shuffle=True, seed=0)
+    for _ in range(2):
+        list(loader)
+    next(iter(loader))
+    table, notes = rows(Cursor.from_state(loader.state_dict()))
+    assert table["delivered"] == "28 samples of the passes laid end to end, in 1 step since sample 24"
+    assert table["left"] == "the rest of the loop; the passes have no end"
+    assert "resumed" not in table
+    assert "goes on with the rest of them" in notes
+
+
+@pytest.mark.parametrize(
+    ("how", "item"),
+    [
+        ({"batch_sampler": LengthBucketBatchSampler([3] * 10, 2)}, "sample"),
+        ({"batch_sampler": LengthBucketBatchSampler([3] * 10, max_tokens=6)}, "item"),
+        ({"batch_sampler": StratifiedBatchSampler([0, 1] * 5, 2)}, "sample"),
+        ({"sampler": RandomSampler(range(10), num_samples=20)}, "sample"),
+        ({"sampler": iter(range(10))}, "item"),
+    ],
+)
+@pytest.mark.parametrize("kind", [DataLoader, InfiniteDataLoader])
+def test_what_is_counted_is_called_samples_where_it_is_known_to_be(how, item, kind):
+    if kind is InfiniteDataLoader and not hasattr(next(iter(how.values())), "__len__"):
+        how = {"sampler": UserList(range(10))}
+    loader = kind(range(10), **how)
+    next(iter(loader))
+    assert f" {item}" in rows(Cursor.from_state(loader.state_dict()))[0]["delivered"]
 
 
 def test_a_beginning_an_empty_epoch_and_a_samplers_own_state():

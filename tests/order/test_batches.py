@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feedline.order.batches import BatchSampler, StratifiedBatchSampler, unwrapped
+from feedline.order.buckets import LengthBucketBatchSampler
 from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.samplers import RandomSampler, SequentialSampler
 
@@ -46,6 +47,12 @@ def test_drop_last_is_a_boolean_as_in_torch(value):
 def test_without_the_samplers_length_there_is_none():
     with pytest.raises(TypeError, match=r"BatchSampler has no len\(\): list_iterator has no __len__"):
         len(BatchSampler(iter([1]), 2, drop_last=False))
+
+
+def test_a_sampler_of_whole_batches_is_refused():
+    sampler = LengthBucketBatchSampler([1, 2, 3], max_tokens=4).sampler
+    with pytest.raises(TypeError, match=r"sampler must yield indices, got one .* as batch_sampler="):
+        BatchSampler(sampler, 2, drop_last=False)
 
 
 def test_the_epoch_is_handed_on():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import feedline
 from feedline import DataLoader, ErrorPolicy, LengthBucketBatchSampler, Shard
 from feedline.errors import StateError
-from feedline.order.buckets import taken_apart
+from feedline.order.batches import unwrapped
 
 LENGTHS = st.one_of(
     st.lists(st.integers(0, 9), min_size=1, max_size=60),
@@ -308,11 +308,11 @@ def test_batches_of_ours_come_apart_unless_they_are_overridden():
 
     by_samples = LengthBucketBatchSampler([1, 2], 2, drop_last=True)
     by_tokens = LengthBucketBatchSampler([1, 2], max_tokens=2)
-    assert taken_apart(by_samples) == (by_samples.sampler, 2, True)
-    assert taken_apart(by_tokens) == (by_tokens.sampler, 1, False)
-    assert taken_apart(Own([1, 2], 2)) is None
+    assert unwrapped(by_samples) == (by_samples.sampler, 2, True)
+    assert unwrapped(by_tokens) == (by_tokens.sampler, 1, False)
+    assert unwrapped(Own([1, 2], 2)) is None
     assert read(DataLoader(range(2), batch_sampler=Own([1, 2], 2))) == [[0]]
-    assert taken_apart([[0]]) is None
+    assert unwrapped([[0]]) is None
 
 
 def test_a_loader_shows_the_batch_size_where_there_is_one():

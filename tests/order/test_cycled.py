@@ -17,7 +17,10 @@ from feedline import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
-from feedline.order.cycled import CycledOrder, Passes, pass_order
+from feedline.order.batched import BatchOrder
+from feedline.order.bucketed import TokenBuckets, TokenOrder
+from feedline.order.cycled import CycledCuts, CycledOrder, Permutations
+from feedline.order.passes import Passes, pass_order
 from feedline.order.sequence import ListedOrder, SequentialOrder
 
 SAMPLERS = {
@@ -51,16 +54,6 @@ def passes(sampler, count):
     return [(number, pass_order(sampler, 0, number).length) for number in range(count)]
 
 
-@given(st.integers(0, 2**64 - 1), st.integers(0, 99))
-def test_the_first_pass_of_a_virtual_epoch_is_that_epoch_and_all_differ(seed, epoch):
-    of = Passes(RandomSampler(range(50)))
-    found = [of.virtual(seed, epoch, number).take(0, 50).tolist() for number in range(3)]
-    found += [of.virtual(seed, epoch + 1, number).take(0, 50).tolist() for number in range(3)]
-    assert found[0] == RandomSampler(range(50)).order(seed, epoch).take(0, 50).tolist()
-    assert all(sorted(taken) == list(range(50)) for taken in found)
-    assert len(set(map(tuple, found))) == 6
-
-
 def test_a_far_position_costs_its_pass_alone():
     made = []
 
@@ -70,6 +63,18 @@ def test_a_far_position_costs_its_pass_alone():
 
     assert CycledOrder(number, 10).take(10**12 + 8, 10**12 + 12).tolist() == [8, 9, 0, 1]
     assert made == [10**11, 10**11 + 1]
+
+
+def test_a_batch_costs_its_pass_alone_wherever_the_epoch_ends():
+    made = []
+
+    def number(given):
+        made.append(given)
+        return TokenOrder(TokenBuckets.of(np.array([4, 4, 4]), 4, 0.0), shuffle=True, seed=1, epoch=given)
+
+    indices, position = BatchOrder(CycledCuts(number, 3, 3, 10**9)).placed(7)
+    assert (len(indices), position) == (1, 7)
+    assert set(made) == {2}
 
 
 def test_the_pass_that_is_read_is_made_once():
@@ -115,10 +120,6 @@ def test_the_passes_of_a_stratified_sampler_know_no_batch_size():
     assert orders[0].take(0, 300).tolist() == orders[1].take(0, 300).tolist()
 
 
-def test_what_a_sampler_of_the_users_yields_has_no_known_pass():
-    assert pass_order(iter([1, 2]), 0, 0) is None
-
-
 def test_an_order_is_pickled_without_what_it_keeps():
     order = cycled(RandomSampler(range(1000)), length=5000)
     taken = order.take(0, 100).tolist()
@@ -146,3 +147,37 @@ def test_positions_beyond_the_end_are_refused():
 
 def test_nothing_is_taken_from_an_empty_stretch():
     assert cycled(RandomSampler(range(3))).take(3, 3).tolist() == []
+
+
+def repeated(population, length, seed, epoch):
+    return CycledOrder(Permutations(population, seed, epoch), population, length)
+
+
+@given(st.integers(1, 20), st.integers(0, 100), st.integers(0, 2**64 - 1), st.integers(0, 99))
+def test_more_indices_than_samples_are_whole_permutations_and_one_cut_short(population, length, seed, epoch):
+    taken = repeated(population, length, seed, epoch).take(0, length).tolist()
+    assert len(taken) == length
+    for start in range(0, length, population):
+        part = taken[start : start + population]
+        assert len(set(part)) == len(part)
+        assert set(part) <= set(range(population))
+
+
+@given(st.integers(1, 20), st.integers(0, 100), st.data())
+def test_any_split_of_permutations_gives_the_same(population, length, data):
+    order = repeated(population, length, 1, 2)
+    a = data.draw(st.integers(0, length))
+    b = data.draw(st.integers(a, length))
+    assert order.take(a, b).tolist() == repeated(population, length, 1, 2).take(0, length)[a:b].tolist()
+
+
+def test_permutations_of_passes_and_of_epochs_differ():
+    order = repeated(50, 200, 1, 0)
+    passes = {tuple(order.take(start, start + 50).tolist()) for start in range(0, 200, 50)}
+    passes.add(tuple(repeated(50, 200, 1, 1).take(0, 50).tolist()))
+    assert len(passes) == 5
+
+
+def test_positions_outside_an_epoch_of_permutations_are_refused():
+    with pytest.raises(IndexError, match="positions must satisfy"):
+        repeated(5, 12, 1, 0).take(0, 13)

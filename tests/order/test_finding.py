@@ -19,10 +19,9 @@ from feedline import (
     WeightedRandomSampler,
 )
 from feedline.order.batched import BatchOrder
-from feedline.order.buckets import taken_apart
-from feedline.order.cycled import CycledCuts, CycledOrder
+from feedline.order.batches import unwrapped
+from feedline.order.cycled import CycledCuts, CycledOrder, Permutations
 from feedline.order.finding import Place, find, first_position
-from feedline.order.passes import PassesOrder
 from feedline.order.permutation import FeistelNetwork, PermutedOrder
 from feedline.order.plan import EpochPlan, Geometry
 from feedline.order.sequence import ListedOrder, MappedOrder, ReplacementOrder, SequentialOrder, StridedOrder
@@ -33,7 +32,7 @@ SEEDS = st.integers(0, 2**64 - 1)
 
 def tokens(length, seed, number=1):
     """Batches of at most 60 tokens, end to end."""
-    sampler, _, _ = taken_apart(LengthBucketBatchSampler(1 + np.arange(length) % 17, max_tokens=60))
+    sampler, _, _ = unwrapped(LengthBucketBatchSampler(1 + np.arange(length) % 17, max_tokens=60))
     return sampler.order(seed, number)
 
 
@@ -56,7 +55,7 @@ def orders(length, seed):
         "mapped": MappedOrder(listed, permuted),
         "mapped to few": MappedOrder(listed % 3, permuted),
         "mapped twice": MappedOrder(listed % 3, MappedOrder(np.arange(length), permuted)),
-        "passes": PassesOrder(length, 5 * length // 2, seed, 1),
+        "passes": CycledOrder(Permutations(length, seed, 1), length, 5 * length // 2),
         "strided": StridedOrder(permuted, length + 5, 1, 3),
         "wrapped": StridedOrder(SequentialOrder(length), 3 * length, 2, 5),
         "strided listed": StridedOrder(ListedOrder(listed), length + 5, 1, 3),
@@ -213,6 +212,17 @@ def test_an_endless_loader_is_searched_as_far_as_it_goes():
         drawn.where(3, 0)
 
 
+def test_an_index_that_no_permutation_has_is_not_looked_for_in_all_of_them():
+    made = []
+
+    def passes(number):
+        made.append(number)
+        return PermutedOrder(10, seed=1, epoch=number)
+
+    assert first_position(CycledOrder(passes, 10), 10, 7, 10**15) is None
+    assert set(made) <= {0, 1}
+
+
 def test_what_was_delivered_before_an_elastic_resume_has_no_place_any_more():
     first = DataLoader(range(100), 10, seed=1)
     next(iter(first))
@@ -250,7 +260,7 @@ def test_an_index_of_numpys_is_one():
 
 def test_an_endless_order_is_inverted_or_refused():
     assert first_position(SequentialOrder(None), 7, 0, None) == 7
-    assert find(7, EpochPlan(0, SequentialOrder(None), Geometry(2))) == (3, 1 - 1)
+    assert find(7, EpochPlan(0, SequentialOrder(None), Geometry(2))) == (3, 0)
     endless = MappedOrder(np.zeros(1_000, dtype=np.int64), SequentialOrder(None))
     with pytest.raises(
         TypeError, match=r"where\(\) needs an epoch that ends, or an order that can be inverted, got Map"

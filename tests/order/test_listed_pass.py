@@ -2,7 +2,9 @@
 
 import pickle
 import random
+import sys
 from pathlib import Path
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -53,6 +55,27 @@ def test_a_copy_holds_the_indices_and_not_the_sampler():
     with Path(__file__).open(encoding="utf-8") as sampler.open:
         order = ListedPass(sampler, 4, 7, 3)
         assert pickle.loads(pickle.dumps(order)).take(0, 4).tolist() == order.take(0, 4).tolist()
+
+
+def test_passes_of_one_sampler_that_threads_read_at_once_do_not_mix():
+    barrier, found = Barrier(4), {}
+    orders = {number: ListedPass(shared, 500, 7, number) for shared in [Own(500)] for number in range(4)}
+
+    def read(number):
+        barrier.wait()
+        found[number] = orders[number].take(0, 500).tolist()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads take turns in the midst of a pass
+    try:
+        threads = [Thread(target=read, args=(number,)) for number in orders]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == {number: ListedPass(Own(500), 500, 7, number).take(0, 500).tolist() for number in range(4)}
 
 
 def test_positions_outside_are_refused():

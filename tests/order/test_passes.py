@@ -1,37 +1,32 @@
-"""Laws of passes: one permutation after the other, seekable."""
+"""Laws of a sampler's passes: each is an epoch of it, and a virtual epoch has passes of its own."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedline.order.passes import PassesOrder
+from feedline import RandomSampler, StratifiedBatchSampler
+from feedline.order.passes import Passes, pass_order
 
 
-@given(st.integers(1, 20), st.integers(0, 100), st.integers(0, 2**64 - 1), st.integers(0, 99))
-def test_each_pass_is_complete_and_the_last_cut_short(population, length, seed, epoch):
-    taken = PassesOrder(population, length, seed, epoch).take(0, length).tolist()
-    assert len(taken) == length
-    for start in range(0, length, population):
-        part = taken[start : start + population]
-        assert len(set(part)) == len(part)
-        assert set(part) <= set(range(population))
+@given(st.integers(0, 2**64 - 1), st.integers(0, 99))
+def test_the_first_pass_of_a_virtual_epoch_is_that_epoch_and_all_differ(seed, epoch):
+    of = Passes(RandomSampler(range(50)))
+    found = [of.virtual(seed, epoch, number).take(0, 50).tolist() for number in range(3)]
+    found += [of.virtual(seed, epoch + 1, number).take(0, 50).tolist() for number in range(3)]
+    assert found[0] == RandomSampler(range(50)).order(seed, epoch).take(0, 50).tolist()
+    assert all(sorted(taken) == list(range(50)) for taken in found)
+    assert len(set(map(tuple, found))) == 6
 
 
-@given(st.integers(1, 20), st.integers(0, 100), st.data())
-def test_any_split_gives_the_same(population, length, data):
-    order = PassesOrder(population, length, 1, 2)
-    a = data.draw(st.integers(0, length))
-    b = data.draw(st.integers(a, length))
-    assert order.take(a, b).tolist() == PassesOrder(population, length, 1, 2).take(0, length)[a:b].tolist()
+def test_what_a_sampler_of_the_users_yields_has_no_known_pass():
+    assert pass_order(iter([1, 2]), 0, 0) is None
 
 
-def test_passes_and_epochs_differ():
-    order = PassesOrder(50, 200, 1, 0)
-    passes = {tuple(order.take(start, start + 50).tolist()) for start in range(0, 200, 50)}
-    passes.add(tuple(PassesOrder(50, 200, 1, 1).take(0, 50).tolist()))
-    assert len(passes) == 5
-
-
-def test_positions_outside_the_epoch_are_refused():
-    with pytest.raises(IndexError, match="positions must satisfy"):
-        PassesOrder(5, 12, 1, 0).take(0, 13)
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_pass_is_the_epoch_of_its_number_without_what_fills_the_last_batch(number):
+    sampler = RandomSampler(range(20))
+    assert pass_order(sampler, 1, number).take(0, 20).tolist() == sampler.order(1, number).take(0, 20).tolist()
+    stratified = StratifiedBatchSampler([place % 3 for place in range(40)], 16, group_size=6).sampler
+    found, epoch = pass_order(stratified, 1, number), stratified.order(1, number)
+    assert found.length < epoch.length
+    assert found.take(0, found.length).tolist() == epoch.take(0, found.length).tolist()

@@ -16,7 +16,7 @@ from feedline.tree import get_item, replace_item
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["MapDataset", "MapIterableDataset", "taken_apart"]
+__all__ = ["MapDataset", "MapIterableDataset", "mapped_over", "taken_apart"]
 
 
 class _Mapped(Derived):
@@ -124,6 +124,13 @@ class MapIterableDataset(_Mapped, IterableDataset[Any]):  # type: ignore[overrid
     def __iter__(self) -> Iterator[Any]:
         for sample in self.dataset:  # not map(), which a StopIteration of the function's would end in silence
             yield self.applied(sample)
+
+
+def mapped_over(stream: Any, maps: tuple[MapIterableDataset, ...]) -> Any:
+    """A stream with maps put over it, the innermost first: what `taken_apart` undoes."""
+    for step in maps:
+        stream = MapIterableDataset(stream, step.fn, step.key)
+    return stream
 
 
 def taken_apart(dataset: Any) -> tuple[Any, tuple[MapIterableDataset, ...]]:

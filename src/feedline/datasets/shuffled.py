@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from feedline.checks import integer
 from feedline.datasets.derived import DerivedIterableDataset
-from feedline.datasets.mapped import MapIterableDataset, taken_apart
+from feedline.datasets.mapped import mapped_over, taken_apart
 from feedline.protocols import is_iterable_style, is_sharded, shard_count
 from feedline.seeding import Stream, below, bulk_words, checked_seed, words
 
@@ -127,10 +127,7 @@ class ShuffledStream(DerivedIterableDataset[T_co]):
             TypeError, ValueError: seed or epoch is no integer from 0 to 2**64 - 1.
         """
         source, maps = taken_apart(self)
-        stream: Any = _Pass(source, checked_seed(seed), checked_seed(epoch, "epoch"))
-        for step in maps:
-            stream = MapIterableDataset(stream, step.fn, step.key)
-        return iter(stream)
+        return iter(mapped_over(_Pass(source, checked_seed(seed), checked_seed(epoch, "epoch")), maps))
 
     def over(self, stream: Any) -> ShuffledStream[Any]:
         """Another stream shuffled in the same way."""
@@ -349,15 +346,13 @@ def unshuffled(dataset: Any) -> Any:
     """A stream with its maps, but in its own order: whoever wants a few samples need not fill a buffer.
 
     Example:
+        >>> from feedline.datasets import MapIterableDataset
         >>> list(unshuffled(ShuffledStream(MapIterableDataset(iter("ab"), str.upper), 9)))
         ['A', 'B']
     """
     if shuffle_of(dataset) is None:
         return dataset
-    stream = beneath(dataset)
-    for step in taken_apart(dataset)[1]:
-        stream = MapIterableDataset(stream, step.fn, step.key)
-    return stream
+    return mapped_over(beneath(dataset), taken_apart(dataset)[1])
 
 
 def stream_name(dataset: Any) -> str:

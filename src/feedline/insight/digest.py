@@ -68,7 +68,8 @@ class Digest:
 def add_digests(*digests: str) -> str:
     """The digest of a run, of the digests of its parts: of the process that was interrupted and of those that went on.
 
-    The digests of the ranks add up as well, to one of what all of them delivered.
+    They must have had the same batch size and number of ranks: the digest is of batches. The digests of the ranks add
+    up as well, to one of what all of them delivered, which is not that of one process that delivers it all.
 
     Raises:
         ValueError: one is not 32 hexadecimal digits.

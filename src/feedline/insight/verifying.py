@@ -7,6 +7,7 @@ file holds, the outcome is a text or a `StateError` that names the file and what
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,12 @@ __all__ = ["explained", "verified"]
 _WIDTH = 80
 _STEPS_SHOWN = 5
 _FIELDS = frozenset(Cursor.__dataclass_fields__)
-_OF_SAMPLES = (  # what these count is samples; what a sampler of the user's yields may be batches
-    "SequentialSampler",
-    "RandomSampler",
-    "SubsetRandomSampler",
-    "WeightedRandomSampler",
-    "StratifiedBatchSampler",
-    "DistributedSampler",
-    "IterableDataset",
+_ENDLESS = "Infinite("  # how `InfiniteDataLoader` calls its sequence; the name of its sampler comes last
+_OF_SAMPLES = re.compile(  # what these count is samples; what a sampler of the user's yields may be batches
+    r"(Infinite\(\w+, population=\w+, )?"
+    r"((Sequential|Random|SubsetRandom|WeightedRandom|Distributed)Sampler|StratifiedBatchSampler|IterableDataset"
+    r"|LengthBucketBatchSampler(?!\(.*max_tokens))"
+    r"(\W|$)"
 )
 
 
@@ -71,14 +70,14 @@ def explained(cursor: Cursor) -> str:
         another batch size or number of ranks it goes on with the same 600 samples, and
         counts steps from 0 again. The number of workers makes no difference.
     """
-    item = "sample" if cursor.sampler.split("(")[0] in _OF_SAMPLES else "item"
+    item = "sample" if _OF_SAMPLES.match(cursor.sampler) else "item"
     rows = {
         "order": f"{_plain(cursor.sampler)}, seed {'not drawn yet' if cursor.seed is None else cursor.seed}",
         "epoch": f"{cursor.epoch:,} (the first is 0)" if cursor.epoch else "0 (the first)",
         "batches": _batches(cursor, item),
         "delivered": _delivered(cursor, item),
     }
-    if cursor.origin:
+    if cursor.origin and not cursor.sampler.startswith(_ENDLESS):  # whose loops begin anywhere
         rows["resumed"] = f"at {item} {cursor.origin:,} with this batch size and these ranks; steps count from there"
     if cursor.undelivered:
         rows["still out"] = _still_out(cursor)
@@ -107,7 +106,9 @@ def _batches(cursor: Cursor, item: str) -> str:
 
 
 def _delivered(cursor: Cursor, item: str) -> str:
-    if cursor.length is None:
+    if cursor.sampler.startswith(_ENDLESS):
+        amount = f"{_counted(cursor.position, item)} of the passes laid end to end"
+    elif cursor.length is None:
         amount = f"{_counted(cursor.position, item)}, of a number that is not known"
     elif cursor.length:
         tenths = cursor.position * 1000 // cursor.length  # 100.0 is all of them
@@ -129,6 +130,8 @@ def _still_out(cursor: Cursor) -> str:
 
 
 def _left(cursor: Cursor, item: str) -> str:
+    if cursor.sampler.startswith(_ENDLESS):
+        return "the rest of the loop; the passes have no end"
     if cursor.length is None:
         return "what the sampler or the stream still yields"
     left = cursor.length - cursor.position

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from feedline.order.sequence import Order
 
-__all__ = ["BatchOrder", "CutOrder", "SeekableBatchSampler", "samples_of"]
+__all__ = ["BatchOrder", "CutOrder", "SeekableBatchSampler", "check_yields_indices", "samples_of"]
 
 
 class CutOrder(Protocol):
@@ -68,9 +68,10 @@ class BatchOrder:
 
     def placed(self, unit: int) -> tuple[NDArray[np.int64], int]:
         """The batch at a place in the sequence that repeats for ever, and the global position of its first sample."""
-        batches, samples = self.length, self.samples.length
+        batches = self.length
         lap, number = (0, unit) if batches is None else divmod(unit, batches)
-        return self.batch(number), lap * (samples or 0) + self.samples.bounds(number)[0]
+        before = lap * (self.samples.length or 0) if lap else 0  # of an endless sequence it costs the pass at its end
+        return self.batch(number), before + self.samples.bounds(number)[0]
 
 
 class SeekableBatchSampler(SeekableSampler):
@@ -87,6 +88,19 @@ class SeekableBatchSampler(SeekableSampler):
         batches = BatchOrder(order)
         for number in range(batches.length or 0):
             yield batches.batch(number).tolist()
+
+
+def check_yields_indices(sampler: object) -> None:
+    """Refuse a sampler of ours that decides what a batch is where one of single indices is needed.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if isinstance(sampler, SeekableBatchSampler):
+        raise TypeError(
+            f"sampler must yield indices, got one that yields whole batches ({sampler.name:.40}); give the batch "
+            f"sampler that it belongs to, as batch_sampler="
+        )
 
 
 def samples_of(order: Order | BatchOrder) -> Order:

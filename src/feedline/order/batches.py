@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import zlib
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from feedline.checks import integer
+from feedline.order.batched import SeekableBatchSampler, check_yields_indices
 from feedline.order.samplers import Sampler, SeekableSampler, seekable
 from feedline.order.stratified import Strata, StratifiedOrder
 from feedline.protocols import Sized
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-__all__ = ["BatchSampler", "StratifiedBatchSampler", "unwrapped"]
+__all__ = ["BatchSampler", "StratifiedBatchSampler", "cuts_alone", "unwrapped"]
 
 _GROUP = 32  # a group is the least stretch of the order that holds every class: small enough for common batch sizes
 
@@ -35,6 +36,7 @@ class BatchSampler(Sampler[list[Any]]):
 
     Raises:
         ValueError: ``batch_size`` is not a positive integer, or ``drop_last`` no boolean.
+        TypeError: ``sampler`` is one of ours that yields whole batches.
 
     Example:
         >>> list(BatchSampler(range(5), 2, drop_last=False))
@@ -49,12 +51,16 @@ class BatchSampler(Sampler[list[Any]]):
     ) -> None:
         if not isinstance(drop_last, bool):
             raise ValueError(f"drop_last must be True or False, got {drop_last!r}")  # noqa: TRY004 -- as torch
+        check_yields_indices(sampler)
         self.sampler = sampler
         self.batch_size = integer("batch_size", batch_size, least=1)
         self.drop_last = drop_last
 
     def __iter__(self) -> Iterator[list[Any]]:
         indices = iter(self.sampler)
+        if isinstance(self.sampler, SeekableBatchSampler):  # a subclass of ours has one, which yields the lists
+            yield from indices
+            return
         while batch := list(islice(indices, self.batch_size)):
             if self.drop_last and len(batch) < self.batch_size:
                 return
@@ -64,6 +70,8 @@ class BatchSampler(Sampler[list[Any]]):
         if not isinstance(self.sampler, Sized):
             raise TypeError(f"BatchSampler has no len(): {type(self.sampler).__name__} has no __len__")
         length = len(self.sampler)
+        if isinstance(self.sampler, SeekableBatchSampler):
+            return length
         return length // self.batch_size if self.drop_last else -(-length // self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
@@ -84,12 +92,13 @@ class _StratifiedSampler(SeekableSampler):
         self.min_per_class = min_per_class
         self.multiple = multiple
         self.generator = generator
+        self._checksum = zlib.crc32(strata.members.data, zlib.crc32(strata.counts.data))  # O(N), hence once
 
     @property
     def name(self) -> str:
         """With what shapes the order: the group, and how many samples each class has."""
-        counts = zlib.crc32(self.strata.counts.tobytes() + self.strata.members.tobytes())
-        return f"StratifiedBatchSampler(group_size={self.group_size}, min_per_class={self.min_per_class}, {counts:08x})"
+        shape = f"group_size={self.group_size}, min_per_class={self.min_per_class}, {self._checksum:08x}"
+        return f"StratifiedBatchSampler({shape})"
 
     def order(self, seed: int, epoch: int) -> StratifiedOrder:
         return StratifiedOrder(self.strata, self.group_size, self.min_per_class, seed, epoch, self.multiple)
@@ -172,10 +181,20 @@ class StratifiedBatchSampler(BatchSampler):
         return self._stratified.order(0, 0).repeats
 
 
+def cuts_alone(batch_sampler: object) -> TypeGuard[BatchSampler]:
+    """Whether it does nothing but cut what its sampler yields; a subclass may iterate in its own way."""
+    return isinstance(batch_sampler, BatchSampler) and type(batch_sampler).__iter__ is BatchSampler.__iter__
+
+
 def unwrapped(batch_sampler: object) -> tuple[SeekableSampler, int, bool] | None:
-    """The sampler, batch size and drop_last of a `BatchSampler` of ours over a sampler of ours, else None."""
-    if isinstance(batch_sampler, BatchSampler) and type(batch_sampler).__iter__ is BatchSampler.__iter__:
-        sampler = seekable(batch_sampler.sampler)
-        if sampler is not None:
-            return sampler, batch_sampler.batch_size, batch_sampler.drop_last
-    return None
+    """The sampler, batch size and drop_last of a `BatchSampler` of ours over a sampler of ours, else None.
+
+    Where that sampler decides what a batch is, each counts as one item: a size of 1.
+    """
+    if not cuts_alone(batch_sampler):
+        return None
+    sampler = seekable(batch_sampler.sampler)
+    if sampler is None:
+        return None
+    size = 1 if isinstance(sampler, SeekableBatchSampler) else batch_sampler.batch_size
+    return sampler, size, batch_sampler.drop_last

@@ -13,7 +13,7 @@ import numpy as np
 
 from feedline.checks import integer
 from feedline.order.batched import SeekableBatchSampler
-from feedline.order.batches import BatchSampler, unwrapped
+from feedline.order.batches import BatchSampler
 from feedline.order.bucketed import (
     BucketedOrder,
     TokenBuckets,
@@ -27,11 +27,9 @@ from feedline.order.permutation import PermutedOrder
 from feedline.order.samplers import SeekableSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LengthBucketBatchSampler", "taken_apart"]
+__all__ = ["LengthBucketBatchSampler"]
 
 # Measured on 1,000,000 log-normal lengths (sigma = 1): 6 to 9% of the positions are padding in batches of 16 to 256, a
 # power of two, and 16% in batches of 50, where shuffling alone pads 76 to 91%; with 64 buckets 15 to 30%. More buckets
@@ -87,9 +85,6 @@ class _ByTokens(SeekableBatchSampler):
         """With what shapes the batches: the lengths, the bound and how samples are grouped."""
         shape = f"slack={self.slack:.9g}" if self.shuffle else "sorted"
         return f"LengthBucketBatchSampler({self._checksum}, max_tokens={self.max_tokens}, {shape})"
-
-    def __len__(self) -> int:
-        return len(self._table.starts) - 1
 
     def order(self, seed: int, epoch: int) -> TokenOrder:
         return TokenOrder(self._table, shuffle=self.shuffle, seed=seed, epoch=epoch)
@@ -178,13 +173,6 @@ class LengthBucketBatchSampler(BatchSampler):
         )
         self.batch_size, self.drop_last = None, False
 
-    def __iter__(self) -> Iterator[list[Any]]:
-        lists: Iterator[Any] = iter(self.sampler)  # with ``max_tokens``
-        return lists if self.max_tokens is not None else super().__iter__()
-
-    def __len__(self) -> int:
-        return super().__len__() if self.max_tokens is None else len(self.sampler)
-
     def padding_waste(self, seed: int = 0, epoch: int = 0, *, bucketed: bool = True) -> float:
         """The share of an epoch's positions that is padding, if each batch is padded to its longest sample.
 
@@ -211,16 +199,6 @@ class LengthBucketBatchSampler(BatchSampler):
         else:
             starts = filled_in_turn(lengths, self.max_tokens)
         return padded_share(lengths, starts)
-
-
-def taken_apart(batch_sampler: object) -> tuple[SeekableSampler, int, bool] | None:
-    """As `unwrapped`; where a sampler of ours decides what a batch is, each counts as one item: a size of 1."""
-    if isinstance(batch_sampler, LengthBucketBatchSampler):
-        if type(batch_sampler).__iter__ is not LengthBucketBatchSampler.__iter__:
-            return None
-        size = batch_sampler.batch_size if batch_sampler.max_tokens is None else 1
-        return batch_sampler.sampler, size, batch_sampler.drop_last
-    return unwrapped(batch_sampler)
 
 
 def _refuse(unit: str, **arguments: object) -> None:

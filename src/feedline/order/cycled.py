@@ -1,21 +1,18 @@
-"""One pass after the other, without end: the sequence of an endless loader.
+"""One pass after the other: the sequence of an endless loader, and of more indices than there are samples.
 
 Guarantee: pass p is an order of its own, complete before pass p + 1 begins; together they are one sequence, a pure
-function of the passes, in which any position is found by one division. The pass that is being read is kept, and the one
-before it; several threads may read.
+function of the passes, in which any position is found by one division.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from feedline.order.listed_pass import ListedPass
-from feedline.order.samplers import known_order, seekable
+from feedline.order.permutation import PermutedOrder
 from feedline.order.sequence import check_span, take_spans
-from feedline.protocols import length_of
 from feedline.seeding import Stream, bulk_words
 
 if TYPE_CHECKING:
@@ -26,34 +23,7 @@ if TYPE_CHECKING:
     from feedline.order.batched import CutOrder
     from feedline.order.sequence import Order
 
-__all__ = ["CycledCuts", "CycledOrder", "Passes", "pass_order"]
-
-_KEPT = 2  # what is read, and what the end of the epoch before is read from meanwhile
-_LATER_PASS = 1  # detail of Stream.PASS; 0 is PassesOrder's
-
-
-@runtime_checkable
-class _Filled(Protocol):
-    """A sampler whose epochs are longer than a pass, to fill the last batch."""
-
-    def pass_order(self, seed: int, epoch: int) -> Order:
-        """The epoch without what fills the last batch."""
-
-
-def pass_order(sampler: object, seed: int, number: int) -> Order | None:
-    """The order of pass ``number``: that of the epoch, without what a sampler adds to fill its last batch.
-
-    A user's own sampler is not read before the order is. None where it has no length.
-
-    Example:
-        >>> pass_order([3, 1], seed=0, number=5).take(0, 2)
-        array([3, 1])
-    """
-    if seekable(sampler) is not None and isinstance(sampler, _Filled):
-        return sampler.pass_order(seed, number)
-    known = known_order(sampler, seed, number)
-    length = length_of(sampler) if known is None else None
-    return known if length is None else ListedPass(sampler, length, seed, number)
+__all__ = ["CycledCuts", "CycledOrder", "Permutations"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +39,6 @@ class CycledOrder:
         ValueError: ``period`` is 0.
 
     Example:
-        >>> from feedline.order.permutation import PermutedOrder
         >>> order = CycledOrder(lambda number: PermutedOrder(5, seed=1, epoch=number), period=5)
         >>> sorted(order.take(10, 15).tolist()), len(order.take(1_000_003, 1_000_011))
         ([0, 1, 2, 3, 4], 8)
@@ -152,46 +121,29 @@ class CycledCuts:
         return lap * self.period + begin, lap * self.period + end
 
 
-class Passes:
-    """The passes of a sampler, keyed by seed and epoch. A copy, or a pickled one, begins with none kept.
+@dataclass(frozen=True, slots=True)
+class Permutations:
+    """Passes over ``population`` samples within one epoch: pass p is the permutation of another seed.
 
-    Args:
-        sampler: one for which `pass_order` is known.
+    That seed is word p of the epoch's stream of passes. The last pass is kept.
 
     Example:
-        >>> from feedline.order.samplers import RandomSampler
-        >>> passes = Passes(RandomSampler(range(3)))
-        >>> sorted(passes.endless(1, 7).take(0, 3).tolist())
-        [0, 1, 2]
+        >>> order = CycledOrder(Permutations(population=3, seed=1, epoch=0), period=3, length=8)
+        >>> sorted(order.take(0, 3).tolist()), sorted(order.take(3, 6).tolist()), len(order.take(6, 8))
+        ([0, 1, 2], [0, 1, 2], 2)
     """
 
-    def __init__(self, sampler: Any) -> None:
-        self._sampler = sampler
-        self._kept: tuple[tuple[tuple[int, int], Order], ...] = ()
+    population: int
+    seed: int
+    epoch: int
+    _current: tuple[int, PermutedOrder] | None = field(init=False, repr=False, compare=False, default=None)
 
-    def endless(self, seed: int, number: int) -> Order:
-        """Pass ``number`` of the one sequence: epoch ``number`` of the sampler."""
-        return self._order(seed, number)
-
-    def virtual(self, seed: int, epoch: int, number: int) -> Order:
-        """Pass ``number`` of a virtual epoch with an order of its own.
-
-        The first is the sampler's epoch, each later one that of another seed: word ``number`` of a stream of the epoch.
-        """
-        if number:
-            seed = int(bulk_words(seed, epoch, Stream.PASS.word(_LATER_PASS), number, 1)[0])
-        return self._order(seed, epoch)
-
-    def _order(self, seed: int, epoch: int) -> Order:
-        key = seed, epoch
-        kept = self._kept
-        for known, order in kept:
-            if known == key:
-                return order
-        found = pass_order(self._sampler, seed, epoch)
-        assert found is not None
-        self._kept = (*kept, (key, found))[-_KEPT:]  # replaced as one object, for threads that meet here
-        return found
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Passes, (self._sampler,)
+    def __call__(self, number: int) -> PermutedOrder:
+        """The permutation of a pass."""
+        kept = self._current
+        if kept is not None and kept[0] == number:
+            return kept[1]
+        seed = int(bulk_words(self.seed, self.epoch, Stream.PASS.word(), number, 1)[0])
+        order = PermutedOrder(self.population, seed, self.epoch)
+        object.__setattr__(self, "_current", (number, order))  # replaced as one object, for threads that meet here
+        return order

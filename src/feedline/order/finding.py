@@ -16,7 +16,6 @@ import numpy as np
 
 from feedline.order.batched import BatchOrder
 from feedline.order.cycled import CycledCuts, CycledOrder
-from feedline.order.passes import PassesOrder
 from feedline.order.permutation import PermutedOrder
 from feedline.order.sequence import MappedOrder, SequentialOrder, StridedOrder
 
@@ -107,8 +106,6 @@ def first_position(order: Order | BatchOrder, index: int, start: int, stop: int 
         position = index
     elif isinstance(order, PermutedOrder):
         position = order.position(index)
-    elif isinstance(order, PassesOrder):
-        position = order.position(index, start)
     elif isinstance(order, StridedOrder) and isinstance(order.inner, _INVERTIBLE):
         position = _strided(order, index, start)
     elif isinstance(order, MappedOrder) and isinstance(order.inner, _INVERTIBLE):
@@ -142,10 +139,11 @@ def _cycled(order: CycledOrder | CycledCuts, index: int, start: int, stop: int |
     if period is None:
         return first_position(order.passes(0), index, start, stop)
     number, first = divmod(start, period)
-    if stop is None:
-        if not isinstance(order.passes(number), _INVERTIBLE):
-            return _looked_for(order, index, start, stop)
-        stop = (number + 2) * period  # each pass has each index
+    if isinstance(order.passes(number), _INVERTIBLE):  # each pass has each index: no later one need be looked at
+        enough = (number + 2) * period
+        stop = enough if stop is None else min(stop, enough)
+    elif stop is None:
+        return _looked_for(order, index, start, stop)
     while number * period < stop:
         found = first_position(order.passes(number), index, first, min(period, stop - number * period))
         if found is not None:

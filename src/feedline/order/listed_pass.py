@@ -2,12 +2,13 @@
 
 Guarantee: the sampler is told the pass's number, if it has ``set_epoch``, finds the global generators seeded by (seed,
 number), as in a `DataLoader`'s epoch of that number, and is read from its beginning to its end; the generators are left
-as they were. Nothing is read of it before.
+as they were. Nothing is read of it before. Several threads may take; they read one pass at a time.
 """
 
 from __future__ import annotations
 
 import operator
+import threading
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feedline.generators import GlobalGenerators
-from feedline.order.sequence import check_span
+from feedline.order.sequence import ListedOrder, check_span
 from feedline.seeding import Stream, bulk_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["ListedPass"]
+
+_READING = threading.RLock()  # passes that are read at once would mix what a sampler, and the generators, keep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,12 +57,14 @@ class ListedPass:
             RuntimeError: it raises StopIteration where that does not mean its end.
         """
         check_span(start, stop, self.length)
-        indices = self._indices
-        if indices is None:
-            indices = self._listed()
-            indices.flags.writeable = False
-            object.__setattr__(self, "_indices", indices)
-        return indices[start:stop]
+        if self._indices is None:
+            with _READING:
+                if self._indices is None:  # as another thread may have read it meanwhile
+                    indices = self._listed()
+                    indices.flags.writeable = False
+                    object.__setattr__(self, "_indices", indices)
+        assert self._indices is not None
+        return self._indices[start:stop]
 
     def _listed(self) -> NDArray[np.int64]:
         with GlobalGenerators() as generators:
@@ -90,9 +95,5 @@ class ListedPass:
             ) from error
 
     def __reduce__(self) -> tuple[object, ...]:
-        """A copy holds the indices, and not the sampler, which need not be fit to travel."""
-        return _listed_already, (self.take(0, self.length), self.seed, self.epoch)
-
-
-def _listed_already(indices: NDArray[np.int64], seed: int, epoch: int) -> ListedPass:
-    return ListedPass(indices, len(indices), seed, epoch)
+        """A copy is of the indices, and not of the sampler, which need not be fit to travel."""
+        return ListedOrder, (self.take(0, self.length),)

@@ -1,78 +1,91 @@
-"""More random indices than there are samples: one permutation after the other.
+"""The passes of a sampler, by their number: what an endless loader lays end to end.
 
-Guarantee: each pass over the samples is complete before the next begins, and has an order of its own.
+Guarantee: a pass is an epoch of its sampler, without what only fills the epoch's last batch. The pass that is being
+read is kept, and the one before it; several threads may read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from feedline.order.permutation import PermutedOrder
-from feedline.order.sequence import check_span
+from feedline.order.listed_pass import ListedPass
+from feedline.order.samplers import known_order, seekable
+from feedline.protocols import length_of
 from feedline.seeding import Stream, bulk_words
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from feedline.order.sequence import Order
 
-__all__ = ["PassesOrder"]
+__all__ = ["Passes", "pass_order"]
+
+_KEPT = 2  # what is read, and what the end of the epoch before is read from meanwhile
+_LATER_PASS = 1  # detail of Stream.PASS; 0 is that of `Permutations`
 
 
-@dataclass(frozen=True, slots=True)
-class PassesOrder:
-    """``length`` indices below ``population``: as many permutations as are needed, the last cut short.
+@runtime_checkable
+class _Filled(Protocol):
+    """A sampler whose epochs are longer than a pass, to fill the last batch."""
 
-    Pass p is the permutation whose seed is word p of the epoch's stream of passes.
+    def pass_order(self, seed: int, epoch: int) -> Order:
+        """The epoch without what fills the last batch."""
+
+
+def pass_order(sampler: object, seed: int, number: int) -> Order | None:
+    """The order of pass ``number``: that of the epoch, without what a sampler adds to fill its last batch.
+
+    A user's own sampler is not read before the order is. None where it has no length.
 
     Example:
-        >>> order = PassesOrder(population=3, length=8, seed=1, epoch=0)
-        >>> sorted(order.take(0, 3).tolist()), sorted(order.take(3, 6).tolist()), len(order.take(6, 8))
-        ([0, 1, 2], [0, 1, 2], 2)
+        >>> pass_order([3, 1], seed=0, number=5).take(0, 2)
+        array([3, 1])
+    """
+    if seekable(sampler) is not None and isinstance(sampler, _Filled):
+        return sampler.pass_order(seed, number)
+    known = known_order(sampler, seed, number)
+    length = length_of(sampler) if known is None else None
+    return known if length is None else ListedPass(sampler, length, seed, number)
+
+
+class Passes:
+    """The passes of a sampler, keyed by seed and epoch. A copy, or a pickled one, begins with none kept.
+
+    Args:
+        sampler: one for which `pass_order` is known.
+
+    Example:
+        >>> from feedline.order.samplers import RandomSampler
+        >>> passes = Passes(RandomSampler(range(3)))
+        >>> sorted(passes.endless(1, 7).take(0, 3).tolist())
+        [0, 1, 2]
     """
 
-    population: int
-    length: int
-    seed: int
-    epoch: int
-    _current: tuple[int, PermutedOrder] | None = field(init=False, repr=False, compare=False, default=None)
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+        self._kept: tuple[tuple[tuple[int, int], Order], ...] = ()
 
-    def take(self, start: int, stop: int) -> NDArray[np.int64]:
-        """The indices at positions ``start`` to ``stop``; a fresh array."""
-        check_span(start, stop, self.length)
-        parts = []
-        while start < stop:
-            number, first = divmod(start, self.population)
-            last = min(first + stop - start, self.population)
-            parts.append(self._pass(number).take(first, last))
-            start += last - first
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+    def endless(self, seed: int, number: int) -> Order:
+        """Pass ``number`` of the one sequence: epoch ``number`` of the sampler."""
+        return self._order(seed, number)
 
-    def position(self, index: int, start: int) -> int | None:
-        """The first position of an index from ``start`` on, as if passes went on for ever; None where it is none.
+    def virtual(self, seed: int, epoch: int, number: int) -> Order:
+        """Pass ``number`` of a virtual epoch with an order of its own.
 
-        Example:
-            >>> order = PassesOrder(population=3, length=8, seed=1, epoch=0)
-            >>> order.take(order.position(2, 4), 7)[0]
-            np.int64(2)
+        The first is the sampler's epoch, each later one that of another seed: word ``number`` of a stream of the epoch.
         """
-        if not 0 <= index < self.population:
-            return None
-        for number in (start // self.population, start // self.population + 1):
-            place = self._pass(number).position(index)
-            assert place is not None
-            position = number * self.population + place
-            if position >= start:
-                break
-        return position
+        if number:
+            seed = int(bulk_words(seed, epoch, Stream.PASS.word(_LATER_PASS), number, 1)[0])
+        return self._order(seed, epoch)
 
-    def _pass(self, number: int) -> PermutedOrder:
-        """The permutation of a pass; the last one used is kept, replaced as one tuple for threads that meet here."""
-        kept = self._current
-        if kept is not None and kept[0] == number:
-            return kept[1]
-        seed = int(bulk_words(self.seed, self.epoch, Stream.PASS.word(), number, 1)[0])
-        order = PermutedOrder(self.population, seed, self.epoch)
-        object.__setattr__(self, "_current", (number, order))
-        return order
+    def _order(self, seed: int, epoch: int) -> Order:
+        key = seed, epoch
+        kept = self._kept
+        for known, order in kept:
+            if known == key:
+                return order
+        found = pass_order(self._sampler, seed, epoch)
+        assert found is not None
+        self._kept = (*kept, (key, found))[-_KEPT:]  # replaced as one object, for threads that meet here
+        return found
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Passes, (self._sampler,)

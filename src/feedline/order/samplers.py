@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from feedline.checks import integer
 from feedline.order.balanced import class_weights
+from feedline.order.cycled import CycledOrder, Permutations
 from feedline.order.indices import checked_indices, checksum, listed_indices
-from feedline.order.passes import PassesOrder
 from feedline.order.permutation import PermutedOrder
 from feedline.order.sequence import ListedOrder, MappedOrder, ReplacementOrder, SequentialOrder, StridedOrder
 from feedline.order.shard import Shard, detect_shard
@@ -194,7 +194,7 @@ class RandomSampler(SeekableSampler):
             return ReplacementOrder(population, self.num_samples, seed, epoch)
         if self.num_samples == population:
             return PermutedOrder(population, seed, epoch)
-        return PassesOrder(population, self.num_samples, seed, epoch)
+        return CycledOrder(Permutations(population, seed, epoch), population, self.num_samples)
 
 
 class SubsetRandomSampler(SeekableSampler):

@@ -94,7 +94,6 @@ class Starter:
         self.prepare()
         if self.method == "fork":
             self._warn_of_threads()
-
             find_libraries()
         if _LINUX and self._lifeline is None:
             self._lifeline = connection.Pipe(duplex=False)
