@@ -1,7 +1,7 @@
 """Batch samplers: a sampler's indices in lists of a batch each.
 
-Guarantee: a `BatchSampler` over one of our samplers stays seekable; the loader takes its order and its batch size
-apart, so that the order knows nothing of the batch size.
+Guarantee: the loader takes a `BatchSampler`'s sampler and its batch size apart, so that the order knows nothing of the
+batch size; over one of our samplers it stays seekable.
 """
 
 from __future__ import annotations
@@ -172,10 +172,14 @@ class StratifiedBatchSampler(BatchSampler):
         return self._stratified.order(0, 0).repeats
 
 
-def unwrapped(batch_sampler: object) -> tuple[SeekableSampler, int, bool] | None:
-    """The sampler, batch size and drop_last of a `BatchSampler` of ours over a sampler of ours, else None."""
+def unwrapped(batch_sampler: object) -> tuple[Any, int, bool] | None:
+    """The sampler, batch size and drop_last of a `BatchSampler` of ours, else None.
+
+    A subclass of the user's, which may keep a state or count epochs, comes apart only over a sampler of ours.
+    """
     if isinstance(batch_sampler, BatchSampler) and type(batch_sampler).__iter__ is BatchSampler.__iter__:
-        sampler = seekable(batch_sampler.sampler)
-        if sampler is not None:
+        ours = seekable(batch_sampler.sampler)
+        if ours is not None or type(batch_sampler) is BatchSampler:
+            sampler = batch_sampler.sampler if ours is None else ours
             return sampler, batch_sampler.batch_size, batch_sampler.drop_last
     return None

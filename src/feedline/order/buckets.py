@@ -213,7 +213,7 @@ class LengthBucketBatchSampler(BatchSampler):
         return padded_share(lengths, starts)
 
 
-def taken_apart(batch_sampler: object) -> tuple[SeekableSampler, int, bool] | None:
+def taken_apart(batch_sampler: object) -> tuple[Any, int, bool] | None:
     """As `unwrapped`; where a sampler of ours decides what a batch is, each counts as one item: a size of 1."""
     if isinstance(batch_sampler, LengthBucketBatchSampler):
         if type(batch_sampler).__iter__ is not LengthBucketBatchSampler.__iter__:
