@@ -17,6 +17,7 @@ settings.load_profile("feedline")
 
 # Scripts, which tests and `make chaos` run; no modules to be collected for doctests.
 collect_ignore = [f"engine/processes/{name}.py" for name in ("chaos", "injection", "leaks")]
+collect_ignore += [f"elastic/elastic_{name}.py" for name in ("law", "ways")]
 
 
 def _held() -> set[str]:

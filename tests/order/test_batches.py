@@ -62,10 +62,10 @@ def test_the_epoch_is_handed_on():
     BatchSampler([1, 2], 2, drop_last=False).set_epoch(5)  # nobody to tell
 
 
-def test_ours_over_ours_comes_apart():
+def test_ours_comes_apart_over_any_sampler():
     sampler = SequentialSampler(range(5))
     assert unwrapped(BatchSampler(sampler, 3, drop_last=True)) == (sampler, 3, True)
-    assert unwrapped(BatchSampler([0, 1], 3, drop_last=True)) is None
+    assert unwrapped(BatchSampler([0, 1], 3, drop_last=True)) == ([0, 1], 3, True)
     assert unwrapped([[0, 1]]) is None
 
     class Own(BatchSampler):

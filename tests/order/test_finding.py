@@ -239,7 +239,7 @@ def test_what_was_delivered_before_an_elastic_resume_has_no_place_any_more():
     ("loader", "kind"),
     [
         (DataLoader([1, 2], sampler=["0", "1"]), "list"),
-        (DataLoader([1, 2], batch_sampler=BatchSampler(iter([0, 1]), 2, drop_last=False)), "BatchSampler"),
+        (DataLoader([1, 2], batch_sampler=BatchSampler(iter([0, 1]), 2, drop_last=False)), "list_iterator"),
         (DataLoader(iter([1, 2])), "list_iterator"),
     ],
 )

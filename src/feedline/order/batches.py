@@ -1,7 +1,7 @@
 """Batch samplers: a sampler's indices in lists of a batch each.
 
-Guarantee: a `BatchSampler` over one of our samplers stays seekable; the loader takes its order and its batch size
-apart, so that the order knows nothing of the batch size.
+Guarantee: the loader takes a `BatchSampler`'s sampler and its batch size apart, so that the order knows nothing of the
+batch size; over one of our samplers it stays seekable.
 """
 
 from __future__ import annotations
@@ -186,15 +186,16 @@ def cuts_alone(batch_sampler: object) -> TypeGuard[BatchSampler]:
     return isinstance(batch_sampler, BatchSampler) and type(batch_sampler).__iter__ is BatchSampler.__iter__
 
 
-def unwrapped(batch_sampler: object) -> tuple[SeekableSampler, int, bool] | None:
-    """The sampler, batch size and drop_last of a `BatchSampler` of ours over a sampler of ours, else None.
+def unwrapped(batch_sampler: object) -> tuple[Any, int, bool] | None:
+    """The sampler, batch size and drop_last of a `BatchSampler` of ours, else None.
 
-    Where that sampler decides what a batch is, each counts as one item: a size of 1.
+    Where the sampler decides what a batch is, each counts as one item: a size of 1. A subclass of the user's, which may
+    keep a state or count epochs, comes apart only over a sampler of ours.
     """
     if not cuts_alone(batch_sampler):
         return None
-    sampler = seekable(batch_sampler.sampler)
-    if sampler is None:
+    ours = seekable(batch_sampler.sampler)
+    if ours is None and type(batch_sampler) is not BatchSampler:
         return None
-    size = 1 if isinstance(sampler, SeekableBatchSampler) else batch_sampler.batch_size
-    return sampler, size, batch_sampler.drop_last
+    size = 1 if isinstance(ours, SeekableBatchSampler) else batch_sampler.batch_size
+    return batch_sampler.sampler, size, batch_sampler.drop_last
