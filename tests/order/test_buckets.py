@@ -340,6 +340,7 @@ def test_check_collates_the_first_batch_of_a_loader_by_tokens():
     [
         ([], "lengths must be one-dimensional, one a sample, and at least one, got shape (0,)"),
         ([[1, 2]], "lengths must be one-dimensional, one a sample, and at least one, got shape (1, 2)"),
+        ({1, 2}, "lengths must be a one-dimensional sequence or array, one a sample, got set: give a list of them"),
         ([1.0, 2.0], "lengths must be integers, got dtype float64; count tokens, frames or bytes"),
         ([True, False], "lengths must be integers, got dtype bool"),
         ([3, -1], "lengths must be from 0 to 2**63 - 1, got -1 at index 1"),

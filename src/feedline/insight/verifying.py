@@ -16,12 +16,14 @@ from feedline.order.cursor import Cursor
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
 __all__ = ["explained", "verified"]
 
 _WIDTH = 80
 _STEPS_SHOWN = 5
 _FIELDS = frozenset(Cursor.__dataclass_fields__)
+_ENDLESS = "Infinite("  # what the state of an `InfiniteDataLoader` begins its sampler's name with
 _OF_SAMPLES = (  # what these count is samples; what a sampler of the user's yields may be batches
     "SequentialSampler",
     "RandomSampler",
@@ -37,7 +39,7 @@ def verified(path: str | os.PathLike[str]) -> str:
     """The explanation of the state in a file, or of each in a file that has several.
 
     Args:
-        path: a JSON file: what ``state_dict()`` gave, or an object with such states among its values.
+        path: a JSON file: what ``state_dict()`` gave, or an object or array that has such states in it at any depth.
 
     Raises:
         StateError: the file cannot be read, is no JSON, holds no state, or a damaged one.
@@ -71,7 +73,7 @@ def explained(cursor: Cursor) -> str:
         another batch size or number of ranks it goes on with the same 600 samples, and
         counts steps from 0 again. The number of workers makes no difference.
     """
-    item = "sample" if cursor.sampler.split("(")[0] in _OF_SAMPLES else "item"
+    item = "sample" if _counts_samples(cursor.sampler) else "item"
     rows = {
         "order": f"{_plain(cursor.sampler)}, seed {'not drawn yet' if cursor.seed is None else cursor.seed}",
         "epoch": f"{cursor.epoch:,} (the first is 0)" if cursor.epoch else "0 (the first)",
@@ -130,6 +132,8 @@ def _still_out(cursor: Cursor) -> str:
 
 def _left(cursor: Cursor, item: str) -> str:
     if cursor.length is None:
+        if cursor.sampler.startswith(_ENDLESS):
+            return "passes over the data without end; batches_per_epoch says where the epoch ends"
         return "what the sampler or the stream still yields"
     left = cursor.length - cursor.position
     if not left:
@@ -139,6 +143,14 @@ def _left(cursor: Cursor, item: str) -> str:
     if tail:
         parts.append(f"one of {tail:,} unless drop_last")
     return f"{_counted(left, item)}: {' and '.join(parts)}"
+
+
+def _counts_samples(sampler: str) -> bool:
+    """Whether a position is a number of samples, by the sampler's name."""
+    if sampler.startswith(_ENDLESS):
+        sampler = sampler.split(", ", 2)[-1].removesuffix(")")
+    kind = sampler.split("(")[0]
+    return kind in _OF_SAMPLES or (kind == "LengthBucketBatchSampler" and "max_tokens=" not in sampler)
 
 
 def _resume(cursor: Cursor, item: str) -> str:
@@ -155,7 +167,9 @@ def _resume(cursor: Cursor, item: str) -> str:
         )
     if not cursor.position:
         return f"A loader that takes this state begins epoch {cursor.epoch:,}, with any batch size and number of ranks."
-    rest = "the rest of them" if cursor.length is None else f"the same {cursor.length - cursor.position:,} {item}s"
+    rest = (
+        "the rest of them" if cursor.length is None else f"the same {_counted(cursor.length - cursor.position, item)}"
+    )
     return (
         f"A loader with the same batch size and number of ranks goes on with step {cursor.next_step:,}. With another "
         f"batch size or number of ranks it goes on with {rest}, and counts steps from 0 again. The number of workers "
@@ -170,6 +184,24 @@ def _counted(count: int, noun: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def _found_in(content: Any) -> Iterator[tuple[str, Any]]:
+    """The states within a value of JSON, each with where it is, in their order."""
+    waiting = [("", content)]
+    while waiting:
+        place, value = waiting.pop()
+        if _is_state(value):
+            yield place, value
+            continue
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        waiting += reversed(
+            [
+                (f"{place}[{key}]" if isinstance(key, int) else f"{place}.{key}" if place else key, item)
+                for key, item in inner
+                if isinstance(item, dict | list)
+            ]
+        )
+
+
 def _states(path: str | os.PathLike[str], shown: str) -> dict[str | None, Any]:
     """What a file holds that is to be a state, by its key; None for the file as a whole."""
     try:
@@ -181,13 +213,15 @@ def _states(path: str | os.PathLike[str], shown: str) -> dict[str | None, Any]:
         raise StateError(
             f"{shown} is no JSON file ({reason}); write one by json.dump(loader.state_dict(), file)"
         ) from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | list):
         raise StateError(f"{shown} must hold the object that state_dict() gave, got {type(content).__name__}")
     if _is_state(content):
         return {None: content}
-    found: dict[str | None, Any] = {key: value for key, value in content.items() if _is_state(value)}
+    found: dict[str | None, Any] = dict(_found_in(content))
     if not found:
-        raise StateError(f"{shown} holds no state of a loader: none has the field 'feedline', at its top or one below")
+        raise StateError(
+            f"{shown} holds no state of a loader, no object with the field 'feedline'; write loader.state_dict() to it"
+        )
     return found
 
 
