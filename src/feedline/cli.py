@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         "state",
         type=Path,
         metavar="FILE",
-        help="a JSON file: a state, or an object that has states among its values, as a checkpoint may",
+        help="a JSON file: a state, or a checkpoint that has states in it, at any depth",
     )
     command.set_defaults(run=_verify)
     return parser

@@ -118,7 +118,7 @@ def shard_count(dataset: Any) -> int:
         ValueError: its ``shards()`` is neither a non-negative integer nor of any length.
     """
     shards = dataset.shards()
-    length = length_of(shards)
+    length = None if isinstance(shards, str) else length_of(shards)
     return integer("dataset.shards()", shards, least=0) if length is None else length
 
 

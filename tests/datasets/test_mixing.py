@@ -274,3 +274,17 @@ def test_a_loader_hears_of_weights_that_changed_between_epochs():
     assert sum(index >= 100 for batch in read(loader) for index, _ in batch) == 40
     mixed.weights = [3, 1]
     assert sum(index >= 100 for batch in read(loader) for index, _ in batch) == 20
+
+
+@pytest.mark.parametrize("weights", [{0: 1, 1: 2}, {1, 2}, 3, sum], ids=repr)
+def test_weights_that_are_in_no_order_are_refused(weights):
+    with pytest.raises(
+        TypeError, match=rf"^weights must be one a dataset, in their order, got {type(weights).__name__}; give a list"
+    ):
+        mix([[1], [2]], weights)
+
+
+def test_what_holds_no_datasets_is_refused_and_a_generator_of_them_is_not():
+    with pytest.raises(TypeError, match=r"^datasets must be a dict of datasets by name, or a list of them, got int$"):
+        mix(3)
+    assert len(mix([1] * n for n in (2, 2))) == 4

@@ -456,3 +456,8 @@ def test_shuffling_by_the_loader_names_the_remedy():
         DataLoader(Count(3), shuffle=True)
     with pytest.raises(ValueError, match=r"a stream has its own order$"):
         DataLoader(Count(3), sampler=[0])
+
+
+def test_a_buffer_may_be_larger_than_any_list():
+    stream = ShuffledStream(iter(range(5)), 2**70)
+    assert sorted(stream.read(seed=1, epoch=0)) == list(range(5))

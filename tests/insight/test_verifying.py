@@ -95,7 +95,7 @@ def test_a_state_of_an_endless_loader_tells_of_its_loop():
     next(iter(loader))
     table, notes = rows(Cursor.from_state(loader.state_dict()))
     assert table["delivered"] == "28 samples of the passes laid end to end, in 1 step since sample 24"
-    assert table["left"] == "the rest of the loop; the passes have no end"
+    assert table["left"] == "passes over the data without end; batches_per_epoch says where the epoch ends"
     assert "resumed" not in table
     assert "goes on with the rest of them" in notes
 
@@ -148,6 +148,30 @@ def test_states_among_the_values_of_a_checkpoint_are_found(tmp_path):
         verified(saved(tmp_path, checkpoint))
 
 
+def test_states_are_found_at_any_depth_and_named_by_their_place(tmp_path):
+    state = MIDDLE.to_state()
+    nested = {"loops": {"fit": {"loaders": [state, state]}}, "weights": [[1.0, 2.0], {}], "last": state}
+    text = verified(saved(tmp_path, nested))
+    places = ["loops.fit.loaders[0]", "loops.fit.loaders[1]", "last"]
+    assert [text.find(f'state.json, "{place}": a valid') >= 0 for place in places] == [True] * 3
+    assert sorted(places, key=lambda place: text.find(f'"{place}"')) == places
+    assert 'state.json, "[0]": a valid' in verified(saved(tmp_path, [state]))
+
+
+def test_samples_are_counted_as_such_by_buckets_and_without_end():
+    for name in ("LengthBucketBatchSampler(crc32=1, 256*2, shuffled)", "Infinite(pass, population=64, RandomSampler)"):
+        table, notes = rows(Cursor(1, 0, 8, 0, 4, 1, None, name))
+        assert table["delivered"].startswith("8 samples")
+        assert "An item is" not in notes
+    assert table["left"] == "passes over the data without end; batches_per_epoch says where the epoch ends"
+    for name in ("LengthBucketBatchSampler(crc32=1, max_tokens=9, sorted)", "Infinite(pass, population=6, crc32=1)"):
+        assert rows(Cursor(1, 0, 8, 0, 1, 1, None, name))[0]["delivered"].startswith("8 items")
+
+
+def test_one_item_is_one_item():
+    assert "goes on with the same 1 item, and" in rows(Cursor(1, 0, 2, 0, 2, 1, 3, "list"))[1]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -155,8 +179,9 @@ def test_states_among_the_values_of_a_checkpoint_are_found(tmp_path):
         ("{", "is no JSON file"),
         ("9" * 5_000, r"is no JSON file \(ValueError\)"),
         ("[" * 100_000, r"is no JSON file \(RecursionError\)"),
-        ("[]", r"must hold the object that state_dict\(\) gave, got list"),
-        ("{}", "holds no state of a loader: none has the field 'feedline', at its top or one below"),
+        ("3", r"must hold the object that state_dict\(\) gave, got int"),
+        ("[]", "holds no state of a loader"),
+        ("{}", r"no object with the field 'feedline'; write loader.state_dict\(\) to it"),
         ({"model": {"weight": 1}}, "holds no state of a loader"),
         (MIDDLE.to_state() | {"position": 25_601}, r"state\['position'\] is 25601, not a whole number of steps"),
         (MIDDLE.to_state() | {"extra": 1}, "state has fields that no version 1 state has: 'extra'"),

@@ -130,22 +130,27 @@ def test_each_sample_is_augmented_under_its_global_position_whatever_the_world()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_replacement_is_drawn_from_all_samples(workers):
+def test_a_replacement_is_of_like_length_and_keeps_the_bound(workers):
     class Half(feedline.Dataset):
         def __len__(self):
             return 100
 
         def __getitem__(self, index):
-            if index < 50:
+            if index % 2:
                 raise ValueError(index)
             return index
 
-    sampler = LengthBucketBatchSampler(range(1, 101), max_tokens=200)
+    lengths = 1 + np.arange(100)
+    sampler = LengthBucketBatchSampler(lengths, max_tokens=200)
     with DataLoader(Half(), batch_sampler=sampler, seed=1, on_error="replace", num_workers=workers) as loader:
         batches = read(loader)
-    assert [len(batch) for batch in batches] == [len(batch.indices) for batch in loader.plan(0)]
-    assert set(chain(*batches)) > set(range(50, 100)) - {50}
-    sampler = LengthBucketBatchSampler(range(1, 101), max_tokens=200)
+    planned = [batch.indices.tolist() for batch in loader.plan(0)]
+    assert [len(batch) for batch in batches] == [len(batch) for batch in planned]
+    assert all(lengths[batch].max() * len(batch) <= 200 for batch in batches)
+    assert all(not index % 2 for batch in batches for index in batch)
+    pairs = [pair for batch, plan in zip(batches, planned, strict=True) for pair in zip(batch, plan, strict=True)]
+    assert any(index not in plan for batch, plan in zip(batches, planned, strict=True) for index in batch)
+    assert all(index == wanted for index, wanted in pairs if not wanted % 2)
     with DataLoader(Half(), batch_sampler=sampler, seed=1, on_error=ErrorPolicy("replace")) as loader:
         assert read(loader) == batches
 
@@ -340,6 +345,7 @@ def test_check_collates_the_first_batch_of_a_loader_by_tokens():
     [
         ([], "lengths must be one-dimensional, one a sample, and at least one, got shape (0,)"),
         ([[1, 2]], "lengths must be one-dimensional, one a sample, and at least one, got shape (1, 2)"),
+        ({1, 2}, "lengths must be a one-dimensional sequence or array, one a sample, got set: give a list of them"),
         ([1.0, 2.0], "lengths must be integers, got dtype float64; count tokens, frames or bytes"),
         ([True, False], "lengths must be integers, got dtype bool"),
         ([3, -1], "lengths must be from 0 to 2**63 - 1, got -1 at index 1"),

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -88,3 +89,13 @@ def test_twenty_thousand_mutated_states_raise_nothing_but_feedline_errors():
     assert survivors + refusals == 20_000
     assert survivors > 100
     assert refusals > 10_000
+
+
+def test_a_state_of_another_size_of_data_says_that_the_sampler_is_alike():
+    start = Cursor(1, 0, 0, 0, 4, 1, None, "Infinite(pass, population=11, RandomSampler)")
+    with pytest.raises(
+        StateError, match=r"it had \(of the same size, lengths, weights, labels and options\), or start"
+    ):
+        replace(start, sampler="Infinite(pass, population=10, RandomSampler)").resumed_by(start)
+    with pytest.raises(StateError, match="with the sampler that it had, or start anew"):
+        replace(start, sampler="RandomSampler").resumed_by(start)

@@ -272,6 +272,11 @@ def test_a_kernel_is_compiled_where_nothing_can_be_kept_on_disk():
         (([1], 8.0), "row_length must be a positive integer, got 8.0"),
         (([1], 2**31), "row_length must be at most 2147483647 (positions are int32), got 2147483648"),
         (([[1, 2]], 8), "lengths must be one-dimensional, one a sequence, got shape (1, 2)"),
+        (
+            ({1, 2}, 8),
+            "lengths must be a one-dimensional sequence or array, one a sequence, got set: give a list of them",
+        ),
+        (([[1], [1, 2]], 8), "lengths must be one-dimensional, one a sequence, got sequences of different lengths"),
         ((3, 8), "lengths must be one-dimensional, one a sequence, got shape ()"),
         (([1.0, 2.0], 8), "lengths must be integers, got dtype float64"),
         (([True], 8), "lengths must be integers, got dtype bool"),
@@ -289,6 +294,20 @@ def test_wrong_arguments_are_a_value_error_that_names_them(arguments, message):
 
 
 def test_an_unknown_strategy_is_a_value_error_that_names_the_known():
-    message = 'strategy must be "best-fit" or "first-fit", got \'next-fit\''
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        pack_sequences([1], 8, strategy="next-fit")
+    for strategy in ("next-fit", ["best-fit"]):
+        message = f'strategy must be "best-fit" or "first-fit", got {strategy!r}'
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            pack_sequences([1], 8, strategy=strategy)
+
+
+def test_whether_to_split_is_true_or_false():
+    with pytest.raises(ValueError, match=r"^split must be True or False, got 'no'$"):
+        pack_sequences([9], 8, split="no")
+
+
+@pytest.mark.parametrize("row", [None, 1.0, True, "0"])
+def test_a_row_that_is_no_integer_is_a_type_error(row):
+    packing = pack_sequences([1, 2], 8)
+    for ask in (packing.cu_seqlens, packing.segment_ids, packing.positions, packing.max_seqlen):
+        with pytest.raises(TypeError, match=rf"^row must be an integer, got {row!r} \({type(row).__name__}\)$"):
+            ask(row)

@@ -68,6 +68,13 @@ def test_half_of_what_a_launcher_says_is_nothing(no_launcher, name):
     assert detect_shard() == Shard(0, 1)
 
 
+@pytest.mark.parametrize(("name", "value", "other"), [("RANK", "0", "WORLD_SIZE"), ("WORLD_SIZE", "4", "RANK")])
+def test_a_rank_without_a_world_is_no_single_process(no_launcher, name, value, other):
+    no_launcher.setenv(name, value)
+    with pytest.raises(ValueError, match=f"variable {name} is set \\('{value}'\\) and {other} is not; set both"):
+        detect_shard()
+
+
 def test_half_of_what_one_launcher_says_leaves_it_to_the_next(no_launcher):
     no_launcher.setenv("RANK", "7")
     no_launcher.setenv("SLURM_PROCID", "3")

@@ -8,6 +8,7 @@ What a position reads is a function of the weights and the sources' lengths; no 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -96,6 +97,10 @@ class MixedDataset(DerivedDataset[T_co]):
         *,
         stop: Literal["first", "all", "repeat"] = "first",
     ) -> None:
+        if not hasattr(datasets, "__iter__"):
+            raise TypeError(
+                f"datasets must be a dict of datasets by name, or a list of them, got {type(datasets).__name__}"
+            )
         named: Mapping[Any, Any] = datasets if isinstance(datasets, Mapping) else dict(enumerate(datasets))
         if not named:
             raise ValueError("datasets must hold at least one dataset, got none")
@@ -132,6 +137,11 @@ class MixedDataset(DerivedDataset[T_co]):
 
     @weights.setter
     def weights(self, weights: Sequence[float | Fraction]) -> None:
+        if isinstance(weights, Mapping | AbstractSet) or not hasattr(weights, "__iter__"):
+            raise TypeError(
+                f"weights must be one a dataset, in their order, got {type(weights).__name__}; give a list, such as "
+                f"[weights[name] for name in datasets] of a dict"
+            )
         mixture = Mixture(weights)
         if len(mixture.shares) != len(self.datasets):
             raise ValueError(

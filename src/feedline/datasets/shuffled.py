@@ -7,6 +7,7 @@ by reading the stream again up to there. An error of the stream, or Ctrl-C, pass
 
 from __future__ import annotations
 
+import sys
 import types
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -280,7 +281,7 @@ class ShuffleBuffer(Generic[T]):
 
     def __init__(self, items: Iterator[T], size: int, seed: int, epoch: int) -> None:
         self._source = items
-        self._size = size
+        self._size = min(size, sys.maxsize)  # no list holds more, and islice counts no further
         self._key = seed, epoch
         self._items: list[T] = []
         self._ended = False

@@ -17,7 +17,7 @@ from feedline.engine.keys import GivenUp, Keys
 from feedline.engine.policy import FailedSample
 from feedline.engine.task import Batch, Outcome, Task
 from feedline.errors import CollateError, FeedlineError, WorkerError
-from feedline.order.batched import samples_of
+from feedline.order.batched import BatchOrder
 from feedline.protocols import gather_of, getitems_of
 from feedline.seeding import Stream, below, bulk_words
 
@@ -283,18 +283,21 @@ class MapMaker:
                         raise
                     if policy.action == "skip":
                         break
-                    index = self._replacement(plan, position, attempt)
+                    index = self._replacement(plan, wanted, position, attempt)
                 else:
                     keys.check()
                     made.append(index)
                     yield sample
                     break
 
-    def _replacement(self, plan: BatchPlan, position: int, attempt: int) -> Any:
-        """Another index, drawn by the sample's position and the number of the attempt."""
+    def _replacement(self, plan: BatchPlan, wanted: Any, position: int, attempt: int) -> Any:
+        """Another index for ``wanted``, drawn by the sample's position and the number of the attempt."""
         stream = Stream.REPLACEMENT.word(attempt)
         word = int(bulk_words(self._recipe.seed, plan.epoch, stream, position, 1)[0])
-        order = None if self._recipe.order is None else samples_of(self._recipe.order)
+        order = self._recipe.order
+        if isinstance(order, BatchOrder):
+            alike = order.samples.alike(wanted)
+            return int(alike[below(word, len(alike))])
         if order is None or order.length is None:
             return _listed(plan)[below(word, len(plan.indices))]
         at = below(word, order.length)

@@ -17,6 +17,7 @@ from feedline.order.cursor import Cursor
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
 __all__ = ["explained", "verified"]
 
@@ -36,7 +37,7 @@ def verified(path: str | os.PathLike[str]) -> str:
     """The explanation of the state in a file, or of each in a file that has several.
 
     Args:
-        path: a JSON file: what ``state_dict()`` gave, or an object with such states among its values.
+        path: a JSON file: what ``state_dict()`` gave, or an object or array that has such states in it at any depth.
 
     Raises:
         StateError: the file cannot be read, is no JSON, holds no state, or a damaged one.
@@ -131,7 +132,7 @@ def _still_out(cursor: Cursor) -> str:
 
 def _left(cursor: Cursor, item: str) -> str:
     if cursor.sampler.startswith(_ENDLESS):
-        return "the rest of the loop; the passes have no end"
+        return "passes over the data without end; batches_per_epoch says where the epoch ends"
     if cursor.length is None:
         return "what the sampler or the stream still yields"
     left = cursor.length - cursor.position
@@ -158,7 +159,9 @@ def _resume(cursor: Cursor, item: str) -> str:
         )
     if not cursor.position:
         return f"A loader that takes this state begins epoch {cursor.epoch:,}, with any batch size and number of ranks."
-    rest = "the rest of them" if cursor.length is None else f"the same {cursor.length - cursor.position:,} {item}s"
+    rest = (
+        "the rest of them" if cursor.length is None else f"the same {_counted(cursor.length - cursor.position, item)}"
+    )
     return (
         f"A loader with the same batch size and number of ranks goes on with step {cursor.next_step:,}. With another "
         f"batch size or number of ranks it goes on with {rest}, and counts steps from 0 again. The number of workers "
@@ -173,6 +176,24 @@ def _counted(count: int, noun: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
+def _found_in(content: Any) -> Iterator[tuple[str, Any]]:
+    """The states within a value of JSON, each with where it is, in their order."""
+    waiting = [("", content)]
+    while waiting:
+        place, value = waiting.pop()
+        if _is_state(value):
+            yield place, value
+            continue
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        waiting += reversed(
+            [
+                (f"{place}[{key}]" if isinstance(key, int) else f"{place}.{key}" if place else key, item)
+                for key, item in inner
+                if isinstance(item, dict | list)
+            ]
+        )
+
+
 def _states(path: str | os.PathLike[str], shown: str) -> dict[str | None, Any]:
     """What a file holds that is to be a state, by its key; None for the file as a whole."""
     try:
@@ -184,13 +205,15 @@ def _states(path: str | os.PathLike[str], shown: str) -> dict[str | None, Any]:
         raise StateError(
             f"{shown} is no JSON file ({reason}); write one by json.dump(loader.state_dict(), file)"
         ) from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict | list):
         raise StateError(f"{shown} must hold the object that state_dict() gave, got {type(content).__name__}")
     if _is_state(content):
         return {None: content}
-    found: dict[str | None, Any] = {key: value for key, value in content.items() if _is_state(value)}
+    found: dict[str | None, Any] = dict(_found_in(content))
     if not found:
-        raise StateError(f"{shown} holds no state of a loader: none has the field 'feedline', at its top or one below")
+        raise StateError(
+            f"{shown} holds no state of a loader, no object with the field 'feedline'; write loader.state_dict() to it"
+        )
     return found
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feedline.checks import column
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -41,7 +43,7 @@ def class_weights(labels: Any) -> NDArray[np.float64]:
             "labels must be a one-dimensional sequence or array, one label a sample, "
             f"got {type(labels).__name__}: give a list of them in the order of the samples"
         )
-    numbers = _array_numbers(np.asarray(labels)) if is_array else _numbers(list(labels))
+    numbers = _array_numbers(column("labels", labels, "one a sample")) if is_array else _numbers(list(labels))
     if not numbers.size:
         raise ValueError("labels must hold at least one label, got none")
     weights: NDArray[np.float64] = (1.0 / np.bincount(numbers))[numbers]

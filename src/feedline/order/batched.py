@@ -41,6 +41,9 @@ class CutOrder(Protocol):
     def bounds(self, batch: int) -> tuple[int, int]:
         """The position of a batch's first sample, and that after its last."""
 
+    def alike(self, index: int) -> NDArray[np.int64]:
+        """Samples that a batch may have in the place of this one, which is among them."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchOrder:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from feedline import seeding
+from feedline.checks import column
 from feedline.order.permutation import PermutedOrder
 from feedline.order.sequence import check_span
 
@@ -35,7 +36,7 @@ def checked_lengths(lengths: ArrayLike) -> NDArray[np.int64]:
         >>> checked_lengths([3, 0, 2])
         array([3, 0, 2])
     """
-    values = np.asarray(lengths)
+    values = column("lengths", lengths, "one a sample")
     if values.ndim != 1 or not values.size:
         raise ValueError(f"lengths must be one-dimensional, one a sample, and at least one, got shape {values.shape}")
     if values.dtype.kind not in "iu":
@@ -273,6 +274,10 @@ class TokenOrder:
         check_span(batch, batch + 1, self.batches)
         start, stop = self.starts[batch : batch + 2].tolist()
         return start, stop
+
+    def alike(self, index: int) -> NDArray[np.int64]:
+        """The samples of its bucket: batches of them have room for the longest."""
+        return np.flatnonzero(self.table.bucket == self.table.bucket[index])
 
     @property
     def starts(self) -> NDArray[np.int64]:

@@ -109,6 +109,7 @@ class LengthBucketBatchSampler(BatchSampler):
         lengths: shape (N,), the length of each sample: integers of at least 0; tokens, frames, whatever is padded.
         batch_size: how many indices a batch holds.
         max_tokens: how many positions a batch may have, padding included; not less than the longest length.
+            A loader's ``on_error="replace"`` keeps to it: samples of like length take the place of those that fail.
         shuffle: whether there is any randomness. Without, samples keep their order but that each group is sorted, the
             longest first; by tokens all are sorted. Every epoch is the same then: for evaluation.
         drop_last: leave out a last, shorter batch; only with ``batch_size``.

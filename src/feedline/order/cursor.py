@@ -123,9 +123,11 @@ class Cursor:
             DatasetChanged: its epoch has another length.
         """
         if self.sampler != start.sampler:
+            is_alike = self.sampler.partition("(")[0] == start.sampler.partition("(")[0]
+            of_what = " (of the same size, lengths, weights, labels and options)" if is_alike else ""
             raise StateError(
                 f"the state is of a loader with {self.sampler}, this one has {start.sampler}: build the loader with "
-                f"the sampler that it had, or start anew"
+                f"the sampler that it had{of_what}, or start anew"
             )
         if self.length is not None and start.length is not None and self.length != start.length:
             raise DatasetChanged(

@@ -120,6 +120,10 @@ class CycledCuts:
         begin, end = self.passes(lap).bounds(number)
         return lap * self.period + begin, lap * self.period + end
 
+    def alike(self, index: int) -> NDArray[np.int64]:
+        """See `CutOrder.alike`: the same in each pass."""
+        return self.passes(0).alike(index)
+
 
 @dataclass(frozen=True, slots=True)
 class Permutations:

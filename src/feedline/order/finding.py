@@ -178,7 +178,10 @@ def _few_places(values: NDArray[np.int64], index: int) -> list[int] | None:
 def _looked_for(order: Order | CycledCuts, index: int, start: int, stop: int | None) -> int | None:
     """The first place of ``index`` in an order of any kind, block by block."""
     if stop is None:
-        raise TypeError(f"where() needs an epoch that ends, or an order that can be inverted, got {order!r:.100}")
+        raise TypeError(
+            f"where() needs an epoch that ends, or an order that can be inverted, got {order!r:.100}; give the loader "
+            f"batches_per_epoch"
+        )
     for begin in range(start, stop, _BLOCK):
         found = np.flatnonzero(order.take(begin, min(begin + _BLOCK, stop)) == index)
         if found.size:

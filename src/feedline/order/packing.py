@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from feedline.checks import integer
+from feedline.checks import column, integer
 from feedline.order.packing_kernels import KERNELS, compiled
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class Packing:
         return int(self._lengths_of(row).max())
 
     def _lengths_of(self, row: int) -> NDArray[np.int64]:
+        if isinstance(row, bool) or not hasattr(row, "__index__"):
+            raise TypeError(f"row must be an integer, got {row!r} ({type(row).__name__})")
         number = operator.index(row)
         if not 0 <= number < self.num_rows:
             raise IndexError(f"row must satisfy 0 <= row < {self.num_rows} (num_rows), got {number}")
@@ -162,8 +164,10 @@ def pack_sequences(
     row_length = integer("row_length", row_length, least=1)
     if row_length > _LONGEST_ROW:
         raise ValueError(f"row_length must be at most {_LONGEST_ROW} (positions are int32), got {row_length}")
-    if strategy not in KERNELS:
+    if strategy not in tuple(KERNELS):  # a list has no hash
         raise ValueError(f'strategy must be "best-fit" or "first-fit", got {strategy!r}')
+    if not isinstance(split, bool):
+        raise ValueError(f"split must be True or False, got {split!r}")  # noqa: TRY004 -- as drop_last
     whole = _checked_lengths(lengths)
     if not split and whole.size and whole.max() > row_length:
         index = int(np.argmax(whole > row_length))
@@ -186,7 +190,7 @@ def pack_sequences(
 
 
 def _checked_lengths(lengths: ArrayLike) -> NDArray[np.int64]:
-    array = np.asarray(lengths)
+    array = column("lengths", lengths, "one a sequence")
     if array.ndim != 1:
         raise ValueError(f"lengths must be one-dimensional, one a sequence, got shape {array.shape}")
     if not array.size:

@@ -71,7 +71,8 @@ def detect_shard() -> Shard:
     RANK and WORLD_SIZE, those of Slurm, those of Open MPI.
 
     Raises:
-        ValueError: a launcher's variable is set but is no integer, or the rank is outside the world.
+        ValueError: a launcher's variable is set but is no integer, the rank is outside the world, or one of RANK and
+            WORLD_SIZE is there without the other.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -88,6 +89,12 @@ def detect_shard() -> Shard:
                     f"{rank_name}={rank} and {world_name}={world_size}; correct them, or pass shard=(rank, world_size)"
                 )
             return Shard(rank, world_size)
+    for name, other in zip(_LAUNCHERS[0], reversed(_LAUNCHERS[0]), strict=True):
+        if os.environ.get(name, "1") != "1":  # every process would take all samples for its own
+            raise ValueError(
+                f"shard='auto': the environment variable {name} is set ({os.environ[name]!r}) and {other} is not; set "
+                f"both, or pass shard=(rank, world_size)"
+            )
     return UNSHARDED
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from feedline import seeding
-from feedline.checks import integer
+from feedline.checks import column, integer
 from feedline.order.sequence import check_span
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Strata:
         Raises:
             ValueError: the labels are not one-dimensional, or there is none.
         """
-        array = np.asarray(labels)
+        array = column("labels", labels, "one a sample")
         if array.ndim != 1:
             raise ValueError(f"labels must be one-dimensional, one a sample, got shape {array.shape}")
         if not array.size:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from feedline import seeding
+from feedline.checks import column
 from feedline.order.sequence import check_count, check_span
 
 if TYPE_CHECKING:
@@ -43,10 +44,7 @@ def checked_weights(weights: ArrayLike) -> NDArray[np.float64]:
         ...
         ValueError: weights must be finite and not negative, got -2.0 at index 2
     """
-    try:
-        given = np.asarray(weights)
-    except ValueError as error:
-        raise ValueError("weights must be one-dimensional, one a sample, got sequences of different lengths") from error
+    given = column("weights", weights, "one a sample")
     if given.ndim != 1:
         raise ValueError(f"weights must be one-dimensional, one a sample, got shape {given.shape}")
     if given.size and given.dtype.kind not in "biufO":  # float64 would take strings for numbers, and half of a complex

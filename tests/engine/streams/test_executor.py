@@ -7,6 +7,7 @@ import threading
 import typing
 from collections import deque
 from contextlib import contextmanager
+from itertools import chain
 
 import cloudpickle
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import feedline
-from feedline import ErrorPolicy, FeedlineError, IterableDataset, Shard, get_worker_info
+from feedline import DataLoader, ErrorPolicy, FeedlineError, IterableDataset, Shard, get_worker_info
 from feedline.batching import default_collate, default_convert
 from feedline.engine.arena import Arena
 from feedline.engine.executor import SerialExecutor
@@ -892,3 +893,42 @@ def test_an_iterator_beneath_a_shuffle_whose_reader_is_lost_is_an_error():
     made = run(role_of(dataset, 4), 2, deaths=range(3, 100, 50))
     errors = [entry for entry in made if entry[1] is FeedlineError]
     assert "range_iterator is an iterator, which cannot be read again" in errors[0][2]
+
+
+class _Held(IterableDataset):
+    """Two shards that wait, after some items, for leave to go on."""
+
+    def __init__(self):
+        self.leave = threading.Event()
+
+    def shards(self):
+        return 2
+
+    def iter_shard(self, number):
+        for item in range(500):
+            if item == 20:
+                self.leave.wait()
+            yield number * 1_000 + item
+
+    def __iter__(self):
+        return chain.from_iterable(map(self.iter_shard, range(2)))
+
+
+def test_the_first_batch_of_a_slow_stream_waits_for_few_items():
+    dataset = _Held()
+    with DataLoader(dataset, 4, num_workers=2, backend="thread", timeout=30) as loader:
+        batches = iter(loader)
+        try:
+            assert len(next(batches)) == 4  # while no shard has come to its 21st item
+        finally:
+            dataset.leave.set()
+        assert sum(map(len, batches)) == 996
+
+
+def test_the_number_of_shards_is_no_text():
+    class Texts(_Held):
+        def shards(self):
+            return "2"
+
+    with pytest.raises(ValueError, match=r"^dataset.shards\(\) must be a non-negative integer, got '2'\n"):
+        list(DataLoader(Texts(), 4))

@@ -273,5 +273,9 @@ class _Apart(_Stages):
                 and source.may_hold(_AHEAD_NBYTES)
             ):
                 plan = BatchPlan(self._epoch, self._asked, (), 0, 0)
-                line.ask(plan, unit if self._sharded else unit - (line.next - self._start.origin) % unit)
+                if self._sharded:  # short ones first: of a slow stream the first batch shall not wait for long ones
+                    count = source.unit = min(unit, 2 * source.unit or geometry.span)
+                else:
+                    count = unit - (line.next - self._start.origin) % unit
+                line.ask(plan, count)
                 self._asked += 1

@@ -129,6 +129,7 @@ class Source:
         is_lost: whether readers keep dying or hanging: what is left of its shards is given up, and it is closed.
         head: the stream's first items, where it passed over them.
         nbytes: how many bytes are there.
+        unit: of how many items the last stretch that was asked for is; 0 before the first.
         item_nbytes: how many an item of the last stretch had, on average; None before the first.
     """
 
@@ -141,6 +142,7 @@ class Source:
         self._entries: deque[_Entry] = deque()
         self.is_lost = False
         self.nbytes = 0
+        self.unit = 0
         self.item_nbytes: int | None = None
 
     @property
