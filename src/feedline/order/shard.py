@@ -90,7 +90,7 @@ def detect_shard() -> Shard:
                 )
             return Shard(rank, world_size)
     for name, other in zip(_LAUNCHERS[0], reversed(_LAUNCHERS[0]), strict=True):
-        if os.environ.get(name, "1") != "1":  # every process would take all samples for its own
+        if name in os.environ and (name, os.environ[name]) != ("WORLD_SIZE", "1"):  # each process would take it all
             raise ValueError(
                 f"shard='auto': the environment variable {name} is set ({os.environ[name]!r}) and {other} is not; set "
                 f"both, or pass shard=(rank, world_size)"
