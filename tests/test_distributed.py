@@ -142,7 +142,7 @@ class Own:
         return iter(range(4))
 
 data = range(8)
-del os.environ["RANK"]
+del os.environ["RANK"], os.environ["WORLD_SIZE"]
 too_early = DataLoader(data, 2, shard="auto")
 join()
 theirs, ours = torch_data.DistributedSampler(data), DistributedSampler(data)

@@ -24,6 +24,7 @@ from feedline.engine.pipeline import Pipeline
 from feedline.engine.policy import FailedSample
 from feedline.engine.streams import executor as stages
 from feedline.engine.streams.executor import StreamExecutor
+from feedline.engine.streams.handing import Read
 from feedline.engine.streams.making import stream_maker
 from feedline.engine.streams.merging import Line, Source
 from feedline.engine.task import Batch, Outcome, Recipe, Role, StreamStart, Task
@@ -923,6 +924,17 @@ def test_the_first_batch_of_a_slow_stream_waits_for_few_items():
         finally:
             dataset.leave.set()
         assert sum(map(len, batches)) == 996
+
+
+def test_of_slow_items_no_more_are_asked_for_than_are_read_in_the_time_allowed():
+    executor = Answers()
+    source = Source(executor, 0, 0)
+    assert source.within(0.05, 256) == 256  # nothing is known yet
+    source.line.ask(BatchPlan(0, 0, (), 0, 0), 4)
+    read = Read([0] * 4, [0] * 4, [], shard=0, shards=1, head=[], took_s=2.0)
+    executor.arrived.append(Outcome(executor.tasks.popleft(), Batch(read, 4, 4)))
+    source.hear()
+    assert [source.within(seconds, 256) for seconds in (0.05, 5, 1_000)] == [1, 10, 256]
 
 
 def test_the_number_of_shards_is_no_text():

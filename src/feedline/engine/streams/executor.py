@@ -32,6 +32,7 @@ __all__ = ["StreamExecutor"]
 
 _BLOCK = 256  # items of a stretch at most: bookkeeping of 0.1 ms spread over as many is nothing
 _UNDER_WAY = 1024  # items asked for and not yet read, at most, or two stretches: enough to keep a reader busy
+_BLOCK_S, _UNDER_WAY_S = 0.05, 0.25  # and of slow shards in a time: the reader's other tasks wait behind them
 _AHEAD = 1024  # items that each reader of shards holds ready: of JPEG files some 100 MB
 _AHEAD_NBYTES = 64 << 20  # and at most so many bytes, or a stretch, where items are bytes
 
@@ -265,16 +266,20 @@ class _Apart(_Stages):
             unit = geometry.span if world > 1 else min(geometry.span, _BLOCK)
         for source in self._sources:
             line = source.line
+            under_way = max(_UNDER_WAY, 2 * unit)
+            if self._sharded:
+                under_way = max(source.within(_UNDER_WAY_S, _UNDER_WAY), geometry.span)
             while (
                 line.may_ask
                 and not source.has_ended
                 and source.length + line.items < wanted
-                and line.items < max(_UNDER_WAY, 2 * unit)
+                and line.items < under_way
                 and source.may_hold(_AHEAD_NBYTES)
             ):
                 plan = BatchPlan(self._epoch, self._asked, (), 0, 0)
                 if self._sharded:  # short ones first: of a slow stream the first batch shall not wait for long ones
-                    count = source.unit = min(unit, 2 * source.unit or geometry.span)
+                    longest = source.within(_BLOCK_S, unit)
+                    count = source.unit = min(longest, 2 * source.unit or geometry.span)
                 else:
                     count = unit - (line.next - self._start.origin) % unit
                 line.ask(plan, count)

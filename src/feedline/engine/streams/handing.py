@@ -7,6 +7,7 @@ too. Where stages do not share memory each item is one object of bytes, so that 
 from __future__ import annotations
 
 import pickle
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from feedline.engine.processes.returning import dumped
@@ -34,6 +35,7 @@ class Read(NamedTuple):
         shard: the shard that the next item is of.
         shards: how many shards there are; at that shard the stream is over.
         head: the reader's first items, one less than there are ranks, where it passed over them.
+        took_s: how many seconds reading them took.
     """
 
     items: list[Any]
@@ -42,6 +44,7 @@ class Read(NamedTuple):
     shard: int
     shards: int
     head: list[Any]
+    took_s: float
 
 
 def is_stale(outcome: Outcome) -> bool:
@@ -84,7 +87,9 @@ class ReadMaker:
             self._tells_head = stretch.start > 0 and self._start.readers == 1
         with self._keys(task.plan.epoch), reader.reading(task.plan):
             self._reader = reader
+            begin = perf_counter()
             items, owners, failed, failures = self._taken(reader, stretch.size)
+            took_s = perf_counter() - begin
         if self._error is not None and not items and not failures and reader.shard in (self._told, reader.shards):
             (raised, failures), self._error = self._error, None
             return Outcome(task, Batch(None, 0, reader.stands), raised, failures)
@@ -92,7 +97,7 @@ class ReadMaker:
         assert reader.shards is not None
         head, self._tells_head = (reader.head if self._tells_head else []), False
         head = [self._handed(item) for item in head]
-        read = Read(self._sent(items, stretch), owners, failed, reader.shard, reader.shards, head)
+        read = Read(self._sent(items, stretch), owners, failed, reader.shard, reader.shards, head, took_s)
         return Outcome(task, Batch(read, len(items), reader.stands), failures=failures)
 
     def _taken(

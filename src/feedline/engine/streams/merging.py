@@ -131,6 +131,7 @@ class Source:
         nbytes: how many bytes are there.
         unit: of how many items the last stretch that was asked for is; 0 before the first.
         item_nbytes: how many an item of the last stretch had, on average; None before the first.
+        item_s: how many seconds reading one of them took; 0 before the first.
     """
 
     def __init__(self, executor: PooledExecutor, start: int, shard: int) -> None:
@@ -144,6 +145,7 @@ class Source:
         self.nbytes = 0
         self.unit = 0
         self.item_nbytes: int | None = None
+        self.item_s = 0.0
 
     @property
     def length(self) -> int:
@@ -190,6 +192,11 @@ class Source:
         self.head = self.head or read.head
         if read.items:
             self.item_nbytes = (self.nbytes - before) // len(read.items)
+            self.item_s = read.took_s / len(read.items)
+
+    def within(self, seconds: float, most: int) -> int:
+        """How many items, at most and at least one, are read in a time, to judge by the last."""
+        return most if self.item_s * most <= seconds else max(1, int(seconds / self.item_s))
 
     def _fail(self, failure: FailedSample) -> None:
         shard = failure.index[0] if isinstance(failure.index, tuple) else 0
