@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import WORKERS
 from hypothesis import settings
 
 settings.register_profile("feedline", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("feedline")
 
-# Scripts, which tests and `make chaos` run; no modules to be collected for doctests.
+# Scripts, which tests and `make chaos` run, and what test files share; no modules to be collected for doctests.
 collect_ignore = [f"engine/processes/{name}.py" for name in ("chaos", "injection", "leaks")]
-collect_ignore += [f"elastic/elastic_{name}.py" for name in ("law", "ways")]
+collect_ignore += ["common"]
 
 
 def _held() -> set[str]:
@@ -50,6 +51,12 @@ def nothing_left_behind():
         gc.collect()
         left = _held() - before
     assert not left, left
+
+
+@pytest.fixture(params=WORKERS)
+def workers(request):
+    """Who makes the batches."""
+    return WORKERS[request.param]
 
 
 @pytest.fixture

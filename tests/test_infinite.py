@@ -1,13 +1,13 @@
 """Laws of the endless loader: full batches, so many a loop, whoever makes them, and on any rank."""
 
 import copy
-import json
 import pickle
 from collections import UserList
 from itertools import chain, islice
 
 import numpy as np
 import pytest
+from doubles import WORKERS, SafeNoisy, indices, plain, read, through_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,6 @@ import feedline
 from feedline import (
     BatchSampler,
     DataLoader,
-    Dataset,
     DatasetChanged,
     DistributedSampler,
     InfiniteDataLoader,
@@ -26,35 +25,6 @@ from feedline import (
     StratifiedBatchSampler,
 )
 
-WORKERS = {
-    "serial": {},
-    "thread": {"num_workers": 2, "backend": "thread"},
-    "process": {"num_workers": 2, "backend": "process"},
-}
-
-
-@pytest.fixture(params=WORKERS)
-def workers(request):
-    """Who makes the batches."""
-    return WORKERS[request.param]
-
-
-class Noisy(Dataset):
-    """Sample i is (i, a number drawn for it): what comes back is equal only if order and keys are."""
-
-    thread_safe = True
-    uses_global_rng = False
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return index, feedline.rng().integers(1 << 40)
-
-
 SAMPLERS = {"sequential": {}, "random": {"shuffle": True}}
 MODES = ["pass", "virtual_epoch"]
 
@@ -62,31 +32,13 @@ MODES = ["pass", "virtual_epoch"]
 def build(kind, length, size, steps, **how):
     """A loader of a kind."""
     how = {"batch_size": size, "seed": 7, **SAMPLERS[kind], **how}
-    return InfiniteDataLoader(Noisy(length), batches_per_epoch=steps, **how)
-
-
-def plain(batch):
-    return list(zip(*(part.tolist() for part in batch), strict=True))
-
-
-def read(loader):
-    return [plain(batch) for batch in loader]
-
-
-def indices(batches):
-    return [index for batch in batches for index, _ in batch]
+    return InfiniteDataLoader(SafeNoisy(length), batches_per_epoch=steps, **how)
 
 
 def endless(kind, length, count):
     """The first indices of the sequence, by the epochs of an ordinary loader."""
     loader = DataLoader(range(length), 1, seed=7, **SAMPLERS[kind])
     return list(islice((int(batch[0]) for _ in iter(int, 1) for batch in loader), count))
-
-
-def through_json(loader):
-    text = json.dumps(loader.state_dict())
-    assert len(text) < 1024
-    return json.loads(text)
 
 
 # -------------------------------------------------------------------------------------------------------- the sequence
@@ -196,7 +148,7 @@ def test_a_batch_may_hold_many_passes():
 
 
 def test_a_failed_sample_is_replaced_in_the_same_way_by_all_workers(workers):
-    class Bad(Noisy):
+    class Bad(SafeNoisy):
         def __getitem__(self, index):
             if index == 3:
                 raise KeyError(index)
@@ -286,7 +238,7 @@ def test_a_copy_goes_on_with_the_next_virtual_epoch():
 
 
 def test_without_a_number_of_batches_a_loop_never_ends(workers):
-    with InfiniteDataLoader(Noisy(10), 4, True, seed=7, **workers) as loader:
+    with InfiniteDataLoader(SafeNoisy(10), 4, True, seed=7, **workers) as loader:
         got = [plain(batch) for batch in islice(loader, 20)]
         assert indices(got) == endless("random", 10, 80)
         with pytest.raises(TypeError, match=r"batches_per_epoch=None: a loop over it does not end; give the number"):
@@ -295,7 +247,7 @@ def test_without_a_number_of_batches_a_loop_never_ends(workers):
             len(loader.plan(0))
         assert loader.plan(0)[19].indices.tolist() == [index for index, _ in got[19]]
         state = through_json(loader)
-    with InfiniteDataLoader(Noisy(10), 5, True, seed=7, **workers) as resumed:
+    with InfiniteDataLoader(SafeNoisy(10), 5, True, seed=7, **workers) as resumed:
         resumed.load_state_dict(state)
         assert indices(plain(batch) for batch in islice(resumed, 4)) == endless("random", 10, 100)[80:]
 

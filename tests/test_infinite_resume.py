@@ -1,20 +1,18 @@
 """Laws of the endless loader's one sequence: ordinary epochs end to end, that a resume on any geometry goes on with."""
 
 import itertools
-import json
 import random
 from itertools import chain, islice
 
 import numpy as np
 import pytest
 import torch
+from doubles import WORKERS, SafeNoisy, Sized, indices, plain, read, through_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import feedline
 from feedline import (
     DataLoader,
-    Dataset,
     DistributedSampler,
     InfiniteDataLoader,
     RandomSampler,
@@ -25,49 +23,8 @@ from feedline import (
 )
 from feedline.errors import StateError
 
-WORKERS = {
-    "serial": {},
-    "thread": {"num_workers": 2, "backend": "thread"},
-    "process": {"num_workers": 2, "backend": "process"},
-}
 
-
-@pytest.fixture(params=WORKERS)
-def workers(request):
-    """Who makes the batches."""
-    return WORKERS[request.param]
-
-
-class Noisy(Dataset):
-    """Sample i is (i, a number drawn for it): what comes back is equal only if order and keys are."""
-
-    thread_safe = True
-    uses_global_rng = False
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return index, feedline.rng().integers(1 << 40)
-
-
-class Own:
-    """A user's sampler, without state."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __iter__(self):
-        return iter([(7 * place + 3) % self.length for place in range(self.length)])
-
-
-class Drawing(Own):
+class Drawing(Sized):
     """A user's sampler that counts epochs, and draws from a global generator."""
 
     epoch = 0
@@ -89,7 +46,7 @@ SAMPLERS = {
     "distinct": lambda n: {"sampler": WeightedRandomSampler(np.arange(1, n + 1), n, replacement=False)},
     "distributed": lambda n: {"sampler": DistributedSampler(range(n), 2, 1)},
     "list": lambda n: {"sampler": [*range(n), 0, 0]},
-    "own": lambda n: {"sampler": Own(n)},
+    "own": lambda n: {"sampler": Sized(n)},
     "drawing": lambda n: {"sampler": Drawing(n)},
     "torch": lambda n: {"sampler": torch.utils.data.RandomSampler(range(n))},
 }
@@ -104,19 +61,7 @@ def build(kind, length, size, steps, **how):
         how = {"batch_sampler": sampler, **how}
     else:
         how = {"batch_size": size, **SAMPLERS[kind](length), **how}
-    return InfiniteDataLoader(Noisy(length), batches_per_epoch=steps, **{"seed": 7, **how})
-
-
-def plain(batch):
-    return list(zip(*(part.tolist() for part in batch), strict=True))
-
-
-def read(loader):
-    return [plain(batch) for batch in loader]
-
-
-def indices(batches):
-    return [index for batch in batches for index, _ in batch]
+    return InfiniteDataLoader(SafeNoisy(length), batches_per_epoch=steps, **{"seed": 7, **how})
 
 
 def endless(kind, length, size, count):
@@ -133,12 +78,6 @@ def endless(kind, length, size, count):
         if len(drawn) >= count:
             return drawn[:count]
     return None
-
-
-def through_json(loader):
-    text = json.dumps(loader.state_dict())
-    assert len(text) < 1024
-    return json.loads(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,10 +1,10 @@
 """Laws of the cursor, seen from the loader: any prefix, its state and a new loader yield the rest, exactly."""
 
-import json
 from itertools import chain, islice
 
 import numpy as np
 import pytest
+from doubles import Noisy, Own, Pairs, Stateful, through_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +12,6 @@ import feedline
 from feedline import (
     BatchSampler,
     DataLoader,
-    Dataset,
     DatasetChanged,
     DistributedSampler,
     IterableDataset,
@@ -27,19 +26,6 @@ from feedline import (
 from feedline.errors import StateError
 
 
-class Noisy(Dataset):
-    """Sample i is (i, a number drawn for it): what comes back is equal only if order and keys are."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return index, feedline.rng().integers(1 << 40)
-
-
 class NoisyStream(IterableDataset):
     def __init__(self, length):
         self.length = length
@@ -47,45 +33,6 @@ class NoisyStream(IterableDataset):
     def __iter__(self):
         for index in range(self.length):
             yield index, feedline.rng().integers(1 << 40)
-
-
-class Own:
-    """A user's sampler, without state."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __iter__(self):
-        return iter([(7 * place + 3) % self.length for place in range(self.length)])
-
-
-class Pairs(Own):
-    """A user's batch sampler."""
-
-    def __iter__(self):
-        indices = list(super().__iter__())
-        return iter([indices[at : at + 1 + at % 3] for at in range(0, self.length, 2)])
-
-
-class Stateful(Own):
-    """A user's sampler that saves its place, and begins anew once it has come to its end."""
-
-    def __init__(self, length):
-        super().__init__(length)
-        self.place = 0
-
-    def __iter__(self):
-        items = list(super().__iter__())
-        while self.place < len(items):
-            self.place += 1
-            yield items[self.place - 1]
-        self.place = 0
-
-    def state_dict(self):
-        return {"place": self.place}
-
-    def load_state_dict(self, state):
-        self.place = state["place"]
 
 
 SAMPLERS = {
@@ -134,12 +81,6 @@ def plain(batch):
 
 def read(loader):
     return [plain(batch) for batch in loader]
-
-
-def through_json(loader):
-    text = json.dumps(loader.state_dict())
-    assert len(text) < 1024
-    return json.loads(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)

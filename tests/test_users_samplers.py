@@ -1,77 +1,15 @@
 """Laws of users' own samplers: consumed in order, resumed exactly, their generators left alone."""
 
-import json
 import random
 from itertools import chain, count, islice
 
 import numpy as np
 import pytest
 import torch
+from doubles import Noisy, Own, Pairs, Stateful, plain, read, through_json
 
 import feedline
-from feedline import DataLoader, Dataset, Shard
-
-
-class Noisy(Dataset):
-    """Sample i is (i, a number drawn for it): what comes back is equal only if order and keys are."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return index, feedline.rng().integers(1 << 40)
-
-
-class Own:
-    """A user's sampler, without state."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __iter__(self):
-        return iter([(7 * place + 3) % self.length for place in range(self.length)])
-
-
-class Pairs(Own):
-    """A user's batch sampler."""
-
-    def __iter__(self):
-        indices = list(super().__iter__())
-        return iter([indices[at : at + 2] for at in range(0, self.length, 2)])
-
-
-class Stateful(Own):
-    """A user's sampler that saves its place, and begins anew once it has come to its end."""
-
-    place = 0
-
-    def __iter__(self):
-        items = list(super().__iter__())
-        while self.place < len(items):
-            self.place += 1
-            yield items[self.place - 1]
-        self.place = 0
-
-    def state_dict(self):
-        return {"place": self.place}
-
-    def load_state_dict(self, state):
-        self.place = state["place"]
-
-
-def plain(batch):
-    return list(zip(*(part.tolist() for part in batch), strict=True))
-
-
-def read(loader):
-    return [plain(batch) for batch in loader]
-
-
-def through_json(loader):
-    return json.loads(json.dumps(loader.state_dict()))
+from feedline import DataLoader, Shard
 
 
 @pytest.mark.parametrize("how", [{"sampler": Own(24), "batch_size": 2}, {"batch_sampler": Pairs(24)}])

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import WORKERS
 
 import feedline
 from feedline import (
@@ -24,18 +25,7 @@ from feedline import (
     transforms,
 )
 
-WORKERS = {
-    "serial": {},
-    "thread": {"num_workers": 2, "backend": "thread"},
-    "process": {"num_workers": 2, "backend": "process"},
-}
 TWO = {name: WORKERS[name] for name in ("thread", "process")}
-
-
-@pytest.fixture(params=WORKERS)
-def workers(request):
-    """Who makes the batches."""
-    return WORKERS[request.param]
 
 
 class Safe(Dataset):

@@ -7,6 +7,7 @@ from itertools import chain, permutations
 import numpy as np
 import pytest
 import torch
+from doubles import Count, noisy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,22 +19,6 @@ from feedline.datasets.shuffled import ShuffleBuffer, beneath, stream_name, unsh
 from feedline.errors import StateError
 
 pytestmark = pytest.mark.filterwarnings("ignore:num_workers=")  # more than there are CPUs, where there are few
-
-
-class Count(IterableDataset):
-    """0, 1, 2, … up to ``length``."""
-
-    thread_safe = True
-    uses_global_rng = False
-
-    def __init__(self, length):
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __iter__(self):
-        return iter(range(self.length))
 
 
 class Shards(IterableDataset):
@@ -50,10 +35,6 @@ class Shards(IterableDataset):
 
     def __iter__(self):
         return chain.from_iterable(map(self.iter_shard, range(len(self.lengths))))
-
-
-def noisy(number):
-    return number, feedline.rng().integers(1 << 40)
 
 
 def in_epoch(shuffled, seed=1, epoch=0):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+from doubles import Own, Pairs, Sized, Stateful, Stream, noisy
 from elastic_law import SEED, Epoch, LoaderRank, PlanRank, Stage
 
 import feedline
@@ -12,68 +13,12 @@ from feedline import (
     BatchSampler,
     DataLoader,
     Dataset,
-    IterableDataset,
     LengthBucketBatchSampler,
     RandomSampler,
     StratifiedBatchSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
-
-
-class Own:
-    """A user's sampler, without state."""
-
-    def __init__(self, length):
-        self.length = length
-
-    def __iter__(self):
-        return iter([(7 * place + 3) % self.length for place in range(self.length)])
-
-
-class Sized(Own):
-    """Its length is known."""
-
-    def __len__(self):
-        return self.length
-
-
-class Stateful(Own):
-    """It saves its place, and begins anew once it has come to its end."""
-
-    place = 0
-
-    def __iter__(self):
-        items = list(super().__iter__())
-        while self.place < len(items):
-            self.place += 1
-            yield items[self.place - 1]
-        self.place = 0
-
-    def state_dict(self):
-        return {"place": self.place}
-
-    def load_state_dict(self, state):
-        self.place = state["place"]
-
-
-class Pairs(Own):
-    """A user's batch sampler."""
-
-    def __iter__(self):
-        indices = list(super().__iter__())
-        return iter([indices[at : at + 1 + at % 3] for at in range(0, self.length, 2)])
-
-
-class Stream(IterableDataset):
-    thread_safe = True
-    uses_global_rng = False
-
-    def __init__(self, length):
-        self.length = length
-
-    def __iter__(self):
-        return iter(range(self.length))
 
 
 class Shards(Stream):
@@ -122,11 +67,6 @@ def lengths(count):
 
 def mixed(length):
     return feedline.mix({"a": range(length), "b": range(10_000, 10_000 + length // 3 + 1)}, [0.7, 0.3], stop="all")
-
-
-def noisy(value):
-    """A sample, and a number drawn for it: what comes back is equal only if order and keys are."""
-    return value, feedline.rng().integers(1 << 40)
 
 
 class Numbers(Dataset):
