@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from feedline.order.samplers import SeekableSampler
 from feedline.order.sequence import check_span
@@ -19,30 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from feedline.order.sequence import Order
+    from feedline.order.sequence import CutOrder, Order
 
-__all__ = ["BatchOrder", "CutOrder", "SeekableBatchSampler", "check_yields_indices", "samples_of"]
-
-
-class CutOrder(Protocol):
-    """An `Order` that says where each of its batches begins and ends."""
-
-    @property
-    def length(self) -> int | None:
-        """How many samples the epoch has; None where it is endless."""
-
-    @property
-    def batches(self) -> int | None:
-        """How many batches."""
-
-    def take(self, start: int, stop: int) -> NDArray[np.int64]:
-        """See `Order.take`."""
-
-    def bounds(self, batch: int) -> tuple[int, int]:
-        """The position of a batch's first sample, and that after its last."""
-
-    def alike(self, index: int) -> NDArray[np.int64]:
-        """Samples that a batch may have in the place of this one, which is among them."""
+__all__ = ["BatchOrder", "SeekableBatchSampler", "check_yields_indices", "samples_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from feedline.order.batched import CutOrder
-    from feedline.order.sequence import Order
+    from feedline.order.sequence import CutOrder, Order
 
 __all__ = ["CycledCuts", "CycledOrder", "Permutations"]
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "CutOrder",
     "ListedOrder",
     "MappedOrder",
     "Order",
@@ -54,6 +55,27 @@ class Order(Protocol):
         Raises:
             IndexError: the positions are not within the epoch.
         """
+
+
+class CutOrder(Protocol):
+    """An `Order` that says where each of its batches begins and ends."""
+
+    @property
+    def length(self) -> int | None:
+        """How many samples the epoch has; None where it is endless."""
+
+    @property
+    def batches(self) -> int | None:
+        """How many batches."""
+
+    def take(self, start: int, stop: int) -> NDArray[np.int64]:
+        """See `Order.take`."""
+
+    def bounds(self, batch: int) -> tuple[int, int]:
+        """The position of a batch's first sample, and that after its last."""
+
+    def alike(self, index: int) -> NDArray[np.int64]:
+        """Samples that a batch may have in the place of this one, which is among them."""
 
 
 def check_span(start: int, stop: int, length: int | None) -> None:

@@ -24,9 +24,9 @@ from feedline.engine.pipeline import Pipeline
 from feedline.engine.policy import FailedSample
 from feedline.engine.streams import executor as stages
 from feedline.engine.streams.executor import StreamExecutor
-from feedline.engine.streams.handing import Read
 from feedline.engine.streams.making import stream_maker
 from feedline.engine.streams.merging import Line, Source
+from feedline.engine.streams.reading import Read
 from feedline.engine.task import Batch, Outcome, Recipe, Role, StreamStart, Task
 from feedline.engine.window import Window
 from feedline.engine.worker import WorkerInfo, entered

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pickle
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from feedline.engine.processes.returning import dumped
-from feedline.engine.streams.reading import check_opens_anew, reading_keys
+from feedline.engine.streams.reading import Read, check_opens_anew, reading_keys
 from feedline.engine.streams.shuffling import open_reader
 from feedline.engine.task import Batch, Outcome
 from feedline.errors import FeedlineError
@@ -22,35 +22,7 @@ if TYPE_CHECKING:
     from feedline.engine.streams.shuffling import ShuffledReader
     from feedline.engine.task import Role, Stretch, Task
 
-__all__ = ["Read", "ReadMaker", "is_stale"]
-
-
-class Read(NamedTuple):
-    """The items that a reader read at a stretch.
-
-    Attributes:
-        items: them, as bytes where stages do not share memory; None for those that other ranks take.
-        owners: the shard of each.
-        failed: for each sample that failed, how many of the items came before it.
-        shard: the shard that the next item is of.
-        shards: how many shards there are; at that shard the stream is over.
-        head: the reader's first items, one less than there are ranks, where it passed over them.
-        took_s: how many seconds reading them took.
-    """
-
-    items: list[Any]
-    owners: list[int]
-    failed: list[int]
-    shard: int
-    shards: int
-    head: list[Any]
-    took_s: float
-
-
-def is_stale(outcome: Outcome) -> bool:
-    """Whether a reader was asked for what does not follow what it read last; its ``until`` says where it stands."""
-    batch = outcome.batch
-    return outcome.error is None and batch is not None and batch.samples == 0 and batch.value is None
+__all__ = ["ReadMaker"]
 
 
 class ReadMaker:

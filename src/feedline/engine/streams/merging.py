@@ -13,8 +13,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from feedline.engine.streams.handing import Read, is_stale
-from feedline.engine.streams.reading import IN_A_ROW
+from feedline.engine.streams.reading import IN_A_ROW, Read, is_stale
 from feedline.engine.task import Stretch, Task
 from feedline.errors import FeedlineError
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from feedline.batching import default_collate
 from feedline.datasets.mapped import taken_apart
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
-    from feedline.engine.task import Role, StreamStart
+    from feedline.engine.task import Outcome, Role, StreamStart
     from feedline.order.plan import BatchPlan
 
-__all__ = ["FINISHING", "IN_A_ROW", "Reader", "check_opens_anew", "ended_early", "reading_keys"]
+__all__ = ["FINISHING", "IN_A_ROW", "Read", "Reader", "check_opens_anew", "ended_early", "is_stale", "reading_keys"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,34 @@ def reading_keys(role: Role, *, seeds_globals: bool) -> Keys:
     source, _ = taken_apart(role.recipe.dataset)
     recipe = replace(role.recipe, dataset=source, collate_fn=default_collate, batch_transform=None)
     return Keys(recipe, seeds_globals=seeds_globals)
+
+
+class Read(NamedTuple):
+    """The items that a reader read at a stretch.
+
+    Attributes:
+        items: them, as bytes where stages do not share memory; None for those that other ranks take.
+        owners: the shard of each.
+        failed: for each sample that failed, how many of the items came before it.
+        shard: the shard that the next item is of.
+        shards: how many shards there are; at that shard the stream is over.
+        head: the reader's first items, one less than there are ranks, where it passed over them.
+        took_s: how many seconds reading them took.
+    """
+
+    items: list[Any]
+    owners: list[int]
+    failed: list[int]
+    shard: int
+    shards: int
+    head: list[Any]
+    took_s: float
+
+
+def is_stale(outcome: Outcome) -> bool:
+    """Whether a reader was asked for what does not follow what it read last; its ``until`` says where it stands."""
+    batch = outcome.batch
+    return outcome.error is None and batch is not None and batch.samples == 0 and batch.value is None
 
 
 class Reader:
