@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import random
+import signal
 import threading
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -15,6 +16,10 @@ from hypothesis import settings
 
 settings.register_profile("feedline", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("feedline")
+
+# A shell has jobs in the background ignore Ctrl-C, and so would the scripts that tests start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Scripts, which tests and `make chaos` run, and what test files share; no modules to be collected for doctests.
 collect_ignore = [f"engine/processes/{name}.py" for name in ("chaos", "injection", "leaks")]
